@@ -1,0 +1,5 @@
+"""`python -m tunesvc` is `tunesvc`."""
+
+from tunesvc.cli import main
+
+main()

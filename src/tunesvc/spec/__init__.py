@@ -1,0 +1,48 @@
+"""The study file: parsing, checking, schema, digest."""
+
+from tunesvc.spec.config import TrialConfig, derive_seed
+from tunesvc.spec.knobs import KNOBS, STRATEGIES, Knobs, Scalar
+from tunesvc.spec.load import apply_settings, load, parse, schema
+from tunesvc.spec.ranges import Choices, Fixed, FloatRange, IntRange, Range
+from tunesvc.spec.study_spec import (
+    ArraysData,
+    BackboneSpec,
+    CsvData,
+    DataSpec,
+    DigitsData,
+    FolderData,
+    PrunerSpec,
+    SamplerSpec,
+    SplitSpec,
+    StudySpec,
+    TorchvisionData,
+)
+
+__all__ = [
+    "KNOBS",
+    "STRATEGIES",
+    "ArraysData",
+    "BackboneSpec",
+    "Choices",
+    "CsvData",
+    "DataSpec",
+    "DigitsData",
+    "Fixed",
+    "FloatRange",
+    "FolderData",
+    "IntRange",
+    "Knobs",
+    "PrunerSpec",
+    "Range",
+    "SamplerSpec",
+    "Scalar",
+    "SplitSpec",
+    "StudySpec",
+    "TorchvisionData",
+    "TrialConfig",
+    "apply_settings",
+    "derive_seed",
+    "load",
+    "parse",
+    "schema",
+]
