@@ -84,13 +84,13 @@ KnobName = Literal[
     "augmentation",
 ]
 KNOBS: tuple[str, ...] = get_args(KnobName)
-assert KNOBS == tuple(Knobs.model_fields)  # so that editors can complete the names
+assert tuple(Knobs.model_fields) == KNOBS  # so that editors can complete the names
 
 
 def kind(knob: str) -> type[Any]:
     """Return float, int, bool or str: the type of a knob's values."""
     annotation = Knobs.model_fields[knob].annotation
-    return annotation if annotation in (float, int, bool) else str
+    return next((known for known in (float, int, bool) if annotation is known), str)
 
 
 def check(knob: str, value: Any) -> Any:

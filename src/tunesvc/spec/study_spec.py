@@ -57,7 +57,7 @@ class _Data(Model):
 
 
 class FolderData(_Data):
-    """Class folders: `train/ val/ [test/]`, each with one folder per class, or one level of them."""
+    """Class folders: `train/ val/ [test/]` with one folder per class each, or one level."""
 
     where: ClassVar[frozenset[str]] = frozenset({"path"})
 
