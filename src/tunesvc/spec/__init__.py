@@ -4,6 +4,7 @@ from tunesvc.spec.config import TrialConfig, derive_seed
 from tunesvc.spec.knobs import KNOBS, STRATEGIES, Knobs, Scalar
 from tunesvc.spec.load import apply_settings, load, parse, schema
 from tunesvc.spec.ranges import Choices, Fixed, FloatRange, IntRange, Range
+from tunesvc.spec.search_spec import PrunerSpec, SamplerSpec
 from tunesvc.spec.study_spec import (
     ArraysData,
     BackboneSpec,
@@ -11,8 +12,6 @@ from tunesvc.spec.study_spec import (
     DataSpec,
     DigitsData,
     FolderData,
-    PrunerSpec,
-    SamplerSpec,
     SplitSpec,
     StudySpec,
     TorchvisionData,

@@ -90,7 +90,8 @@ assert tuple(Knobs.model_fields) == KNOBS  # so that editors can complete the na
 def kind(knob: str) -> type[Any]:
     """Return float, int, bool or str: the type of a knob's values."""
     annotation = Knobs.model_fields[knob].annotation
-    return next((known for known in (float, int, bool) if annotation is known), str)
+    known: tuple[type[Any], ...] = (float, int, bool)
+    return next((made for made in known if annotation is made), str)
 
 
 def check(knob: str, value: Any) -> Any:

@@ -112,8 +112,9 @@ class Fixed(_Range):
     value: Scalar
 
 
-Range = Annotated[FloatRange | IntRange | Choices | Fixed, Field(discriminator="type")]
-_Written = Scalar | list[Scalar] | Range | list[Range]
+_AnyRange = FloatRange | IntRange | Choices | Fixed
+Range = Annotated[_AnyRange, Field(discriminator="type")]
+_Written = Scalar | list[Scalar] | _AnyRange | list[_AnyRange]
 
 
 def _variants(knob: str, written: Any) -> Any:

@@ -13,16 +13,12 @@ import json
 from collections import Counter
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tunesvc.spec.knobs import KnobName, Scalar
+from tunesvc.spec.model import Model, short
 from tunesvc.spec.ranges import SearchSpace
-
-
-class Model(BaseModel):
-    """A part of the study file: frozen, and no key but the listed ones."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from tunesvc.spec.search_spec import AshaPruner, PrunerSpec, SamplerSpec, TpeSampler
 
 
 class SplitSpec(Model):
@@ -124,11 +120,6 @@ class BackboneSpec(Model):
     )
 
 
-def _short(key: str) -> BeforeValidator:
-    """Accept a bare word for a mapping whose only needed key is `key`."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
-
-
 class Objective(Model):
     """What is optimized, on the validation split."""
 
@@ -146,95 +137,9 @@ class Budget(Model):
     epochs: int = Field(5, ge=1, description="of each trial")
 
 
-class TpeSampler(Model):
-    """Tree-structured Parzen estimator."""
-
-    kind: Literal["tpe"] = "tpe"
-    n_startup_trials: int = Field(10, ge=0)
-    n_ei_candidates: int = Field(24, ge=1)
-    multivariate: bool = True
-    group: bool = Field(True, description="model conditional knobs jointly inside their branch")
-    constant_liar: bool = True
-
-
-class RandomSampler(Model):
-    """Independent draws."""
-
-    kind: Literal["random"]
-
-
-class GpSampler(Model):
-    """Gaussian process."""
-
-    kind: Literal["gp"]
-    n_startup_trials: int = Field(10, ge=0)
-
-
-class CmaEsSampler(Model):
-    """Covariance matrix adaptation; categorical knobs are drawn at random."""
-
-    kind: Literal["cmaes"]
-    n_startup_trials: int = Field(5, ge=0)
-    sigma0: float | None = Field(None, gt=0)
-
-
-class GridSampler(Model):
-    """Every combination once; needs choices, whole numbers or a step for each knob."""
-
-    kind: Literal["grid"]
-
-
-class QmcSampler(Model):
-    """A low-discrepancy sequence."""
-
-    kind: Literal["qmc"]
-    qmc_type: Literal["sobol", "halton"] = "sobol"
-
-
-SamplerSpec = Annotated[
-    TpeSampler | RandomSampler | GpSampler | CmaEsSampler | GridSampler | QmcSampler,
-    Field(discriminator="kind"),
-    _short("kind"),
-]
-
-
-class AshaPruner(Model):
-    """Asynchronous successive halving."""
-
-    kind: Literal["asha"] = "asha"
-    min_resource: int = Field(1, ge=1, description="epochs before the first decision")
-    reduction_factor: int = Field(3, ge=2)
-    min_early_stopping_rate: int = Field(0, ge=0)
-
-
-class HyperbandPruner(Model):
-    """Successive halving in several brackets."""
-
-    kind: Literal["hyperband"]
-    min_resource: int = Field(1, ge=1)
-    reduction_factor: int = Field(3, ge=2)
-
-
-class MedianPruner(Model):
-    """Stop what is worse than the median at the same epoch."""
-
-    kind: Literal["median"]
-    n_startup_trials: int = Field(5, ge=0)
-    n_warmup_steps: int = Field(1, ge=0)
-    interval_steps: int = Field(1, ge=1)
-
-
-class NoPruner(Model):
-    """Every trial runs to its end."""
-
-    kind: Literal["none"]
-
-
-PrunerSpec = Annotated[
-    AshaPruner | HyperbandPruner | MedianPruner | NoPruner,
-    Field(discriminator="kind"),
-    _short("kind"),
-]
+def _auto_or_ranges(written: Any) -> str:
+    """Choose one branch by the value's form, so that a mistake is reported for that branch only."""
+    return "auto" if isinstance(written, str) else "ranges"
 
 
 class StudySpec(Model):
@@ -243,15 +148,18 @@ class StudySpec(Model):
     name: str = Field(pattern=r"^[\w.+-]{1,200}$", description="null: the file's stem")
     description: str = ""
     task: str = "image-classification"
-    data: Annotated[DataSpec, _short("kind")]
-    backbones: tuple[Annotated[BackboneSpec, _short("name")], ...] = Field(min_length=1)
-    search_space: Literal["auto"] | SearchSpace = Field(
-        "auto", description="auto: a ready space per backbone family and strategy"
+    data: Annotated[DataSpec, short("kind", Literal["digits"] | DataSpec)]
+    backbones: tuple[Annotated[BackboneSpec, short("name", str | BackboneSpec)], ...] = Field(
+        min_length=1
     )
+    search_space: Annotated[
+        Annotated[Literal["auto"], Tag("auto")] | Annotated[SearchSpace, Tag("ranges")],
+        Discriminator(_auto_or_ranges),
+    ] = Field("auto", description="auto: a ready space per backbone family and strategy")
     defaults: dict[KnobName, Scalar] = Field(
         {}, description="the untuned configuration, run first for every backbone"
     )
-    objective: Annotated[Objective, _short("metric")] = Objective()
+    objective: Annotated[Objective, short("metric", str | Objective)] = Objective()
     budget: Budget = Budget()
     sampler: SamplerSpec = TpeSampler()
     pruner: PrunerSpec = AshaPruner()

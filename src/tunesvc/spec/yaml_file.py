@@ -41,10 +41,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag.endswith(":merge"):
+                continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice", key_node.start_mark
+                    None, None, f"the key {key!r} stands here twice, keep one", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -76,6 +78,9 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
+_HINT = "mind the indentation (spaces, no tabs), quotes and brackets around this place"
+
+
 def read(path: Path) -> Document:
     """Parse a YAML file.
 
@@ -88,7 +93,9 @@ def read(path: Path) -> Document:
         raise SpecError(f"{path}: no such file", "", "check the path for a misspelling") from error
     except IsADirectoryError as error:
         raise SpecError(f"{path}: is a folder", "a study file is expected") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}: not a text file", str(error), "save it as UTF-8") from error
+    except OSError as error:
         raise SpecError(f"{path}: cannot be read", str(error)) from error
     return parse(text, str(path))
 
@@ -99,23 +106,36 @@ def parse(text: str, path: str) -> Document:
     Raises:
         SpecError: the text is not YAML (with line and column).
     """
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            raise SpecError(f"{path}: the file is empty", "", "start from studies/quickstart.yaml")
-        positions = {(): Position(1, 1)} | dict(_positions(node, ()))
-        return Document(loader.construct_document(node), positions)
+        document = _parse(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
         raise SpecError(
             f"{path}{where}: not valid YAML",
-            " ".join(filter(None, (error.context, error.problem))),
-            "mind the indentation (spaces, no tabs), quotes and brackets around this place",
+            ", ".join(filter(None, (error.context, error.problem))),
+            "" if isinstance(error, yaml.constructor.ConstructorError) else _HINT,
         ) from error
-    except yaml.YAMLError as error:
-        raise SpecError(f"{path}: not valid YAML", str(error)) from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SpecError(
+            f"{path}:{line}: not valid YAML", "a control character stands there", "delete it"
+        ) from error
+    except RecursionError as error:
+        raise SpecError(f"{path}: nested too deeply", "or an alias stands for itself") from error
+    if document is None:
+        raise SpecError(f"{path}: the file is empty", "", "start from studies/quickstart.yaml")
+    return document
+
+
+def _parse(text: str) -> Document | None:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        value = loader.construct_document(node)  # first: it refuses keys that are no scalars
+        return Document(value, {(): Position(1, 1)} | dict(_positions(node, ())))
     finally:
         loader.dispose()
 

@@ -1,0 +1,69 @@
+# Two commands do all the set-up:  make quickstart  and  make test.
+# Paths are relative on purpose: the project may lie in a folder with spaces in its name.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+# An older Python first in PATH is passed over; PYTHON=… chooses one.
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14 python)
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint clean
+.DELETE_ON_ERROR:
+
+help: ## Show what can be made.
+	@echo "make quickstart   set up, then fine-tune two small networks; about 4 minutes after set-up"
+	@echo "make test         set up, then lint, types, import contracts and tests with coverage"
+	@echo "make lint         the part of it that takes seconds"
+	@echo "make clean        remove the virtual environment and everything that tools left behind"
+
+quickstart: $(VENV)/.installed
+	$(BIN)/python -m tunesvc up studies/quickstart.yaml --until-done
+	@echo
+	@echo "Where to look next:"
+	@echo "  . $(BIN)/activate            then tunesvc is a command"
+	@echo "  tunesvc best quickstart         the winner again; tunesvc list: all studies"
+	@echo "  studies/quickstart.yaml         what was just run, every line explained"
+	@echo "  studies/folder-template.yaml    the same for your own images"
+	@echo "  tunesvc dashboard               every trial, in the browser"
+
+test: lint
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --fail-under=90
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/python -m ruff check
+	$(BIN)/python -m ruff format --check
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+# Editable: what is edited is what runs. Both stamps follow pyproject.toml alone.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing tunesvc; torch is several GB, which takes a few minutes the first time"
+	$(PIP) install -q -e .
+	@touch "$@"
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PIP) install -q -e ".[dev]"
+	@touch "$@"
+
+$(BIN)/python:
+	@for python in $(CANDIDATES); do \
+	  if $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' \
+	      2>/dev/null; then \
+	    echo "Making $(VENV) with $$($$python --version)"; \
+	    exec $$python -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "tunesvc needs Python 3.11 or newer with its venv module; none of these is: $(CANDIDATES)" >&2; \
+	echo "  fix: install one (Debian, Ubuntu: apt install python3 python3-venv; macOS: brew install python)," >&2; \
+	echo "       or name one:  make quickstart PYTHON=/path/to/python3.12" >&2; \
+	exit 1
+
+clean: ## Studies and their database lie elsewhere and stay.
+	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
+	  .import_linter_cache
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

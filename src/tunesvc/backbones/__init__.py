@@ -1,0 +1,112 @@
+"""Pretrained bodies, their weights and input transforms, named stages, a new head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from tunesvc.backbones import registry, torchvision_models, weights
+from tunesvc.backbones.anatomy import (
+    Backbone,
+    InputTransform,
+    Layout,
+    Stage,
+    dissect,
+    norm_parameters,
+)
+from tunesvc.backbones.layouts import layout
+from tunesvc.backbones.registry import names
+from tunesvc.backbones.transforms import input_transform
+from tunesvc.backbones.weights import Weights
+from tunesvc.spec import BackboneSpec
+
+__all__ = [
+    "Backbone",
+    "InputTransform",
+    "Stage",
+    "build",
+    "check_weights",
+    "input_transform",
+    "names",
+    "skeleton",
+]
+
+
+def build(
+    spec: BackboneSpec,
+    num_outputs: int,
+    *,
+    base: Path,
+    dropout: float = 0.0,
+    pretrained: bool = True,
+    image_size: int | None = None,
+) -> Backbone:
+    """Build a backbone with a new head; its random start is drawn from torch's global RNG.
+
+    Args:
+        spec: name, weights, constructor arguments.
+        num_outputs: of the head.
+        base: folder that the study file's relative paths start from.
+        dropout: probability, before the head's only layer.
+        pretrained: load the weights; otherwise the body starts at random, and no file is read.
+        image_size: side of the images in pixels; null: as the weights were trained.
+
+    Raises:
+        UnknownNameError: no such backbone, or no weights of that name.
+        SpecError: the backbone does not take these arguments, or no images of this size.
+        WeightsError: the file is absent, unreadable, unsafe, or another model's.
+    """
+    transform = input_transform(spec, base=base, image_size=image_size)
+    source = weights.locate(spec, base) if pretrained else None
+    loaded = weights.read(source, spec) if source else None
+    module, stages, head = _module(spec, num_outputs, dropout, transform.crop, loaded)
+    if loaded:
+        weights.assign(module, loaded, head)
+    return Backbone(
+        module,
+        *dissect(module, stages, head),
+        norm_parameters(module),
+        transform,
+        loaded.sha256 if loaded else "",
+    )
+
+
+def _module(
+    spec: BackboneSpec, num_outputs: int, dropout: float, crop: int, loaded: Weights | None
+) -> tuple[nn.Module, Layout, str]:
+    """Return the module with its new head, its layout, and the head's name."""
+    builder = registry.registered(spec.name)
+    if builder is not None:
+        module = registry.call(builder, spec, num_outputs, dropout)
+        return module, vars(module)["stages"], str(module.head_name)
+    ported = loaded is not None and not weights.meta(loaded.source)
+    module = torchvision_models.body(
+        spec.name, spec.kwargs, crop=crop, ported=ported, empty=loaded is not None
+    )
+    stages = layout(module)
+    return module, stages, torchvision_models.replace_head(module, num_outputs, dropout)
+
+
+def skeleton(
+    spec: BackboneSpec, num_outputs: int, *, base: Path, image_size: int | None = None
+) -> Backbone:
+    """Build a backbone whose parameters have shapes but no memory: to count and to estimate.
+
+    Raises:
+        UnknownNameError, SpecError: as `build`; no weights file is needed.
+    """
+    with torchvision_models.parameters_on_meta():
+        return build(spec, num_outputs, base=base, pretrained=False, image_size=image_size)
+
+
+def check_weights(spec: BackboneSpec, *, base: Path) -> None:
+    """See that the weights are here, or can be downloaded; nothing is loaded.
+
+    Raises:
+        UnknownNameError: no such backbone, or no weights of that name.
+        WeightsError: there is no such file, and none can be downloaded.
+    """
+    source = weights.locate(spec, base)
+    if source is not None:
+        weights.check(source, spec)

@@ -1,0 +1,38 @@
+"""Words in, words out: parse, call, print, exit code. No logic."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from tunesvc.errors import TuneError
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit.
+
+    Exit codes: 0 ok, 2 usage or study file, 3 storage, 4 data, 5 training failed,
+    130 interrupted. `TUNESVC_DEBUG=1` shows tracebacks of user errors too.
+    """
+    from tunesvc.cli.app import app
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except TuneError as error:
+        if os.environ.get("TUNESVC_DEBUG"):
+            raise
+        _complain(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _complain(error: TuneError) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(Text.assemble(("error: ", "bold red"), str(error)))

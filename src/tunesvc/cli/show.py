@@ -1,0 +1,197 @@
+"""How reports, studies and progress look in a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from tunesvc.analysis import Cell
+    from tunesvc.check import Report
+    from tunesvc.results import Results
+    from tunesvc.study import Status
+
+console = Console(soft_wrap=True, highlight=False)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """Print nested facts as an indented outline, then the problems."""
+    _outline({key: value for key, value in facts.items() if key != "problems"}, 0)
+    problems = facts.get("problems", [])
+    for problem in problems:
+        console.print(Text.assemble(("problem: ", "bold red"), problem["what"]))
+        for part in ("why", "fix"):
+            if problem[part]:
+                console.print(f"  {part}: {problem[part]}", markup=False)
+    if not problems:
+        console.print(Text("ok: nothing stands in the way", style="green"))
+
+
+def print_report(report: Report) -> None:
+    """Print what `tunesvc check` found."""
+    print_facts(report.facts | {"problems": report.as_json()["problems"]})
+
+
+def _outline(value: Any, depth: int) -> None:
+    indent = "  " * depth
+    for key, inner in value.items():
+        if isinstance(inner, Mapping) and inner:
+            console.print(f"{indent}{key}:", markup=False)
+            _outline(inner, depth + 1)
+        elif isinstance(inner, list) and inner and isinstance(inner[0], Mapping):
+            console.print(f"{indent}{key}:", markup=False)
+            for item in inner:
+                console.print(f"{indent}  {_flat(item)}", markup=False)
+        else:
+            console.print(f"{indent}{key}: {_flat(inner)}", markup=False)
+
+
+def _flat(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={_flat(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_flat, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "–" if value is None else str(value)
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as `1h 02m`, `3m 20s` or `12s`."""
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def params(values: Mapping[str, Any]) -> str:
+    """Return a configuration on one line, the backbone first."""
+    first = sorted(values, key=lambda name: (name != "backbone", not name.startswith("strategy")))
+    return "  ".join(f"{name}={_flat(values[name])}" for name in first)
+
+
+def counts(status: Status) -> str:
+    """Return how many trials are in which state, on one line."""
+    parts = [f"{status.finished}/{status.budget_trials} trials"]
+    for state in ("complete", "pruned", "fail", "running", "waiting"):
+        number = status.trials[state]
+        parts += [f"{number} {state}"] if number else []
+    return ", ".join(parts)
+
+
+def best_line(status: Status) -> str:
+    """Return the best trial so far on one line."""
+    if status.best is None:
+        return "best: none yet"
+    best = status.best
+    return f"best {status.metric} {best.value:.4f} (trial {best.trial})  {params(best.params)}"
+
+
+def pace(status: Status) -> str:
+    """Return rate and remaining time on one line."""
+    if status.rate_per_minute is None:
+        return "rate: not known yet"
+    return f"{status.rate_per_minute:.1f} trials/min, {duration(status.eta_seconds)} left"
+
+
+class Progress:
+    """Live progress of a study: redrawn in a terminal, else a plain line whenever it changes."""
+
+    def __init__(self, study: str, url: str | None, devices: list[str]) -> None:
+        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._last = ""
+        self._said = 0.0
+        address = f", dashboard {url}" if url else ""
+        workers = f"{len(devices)} worker(s) on {', '.join(sorted(set(devices)))}"
+        console.print(f"study {study}: {workers}{address}", markup=False)
+
+    def __enter__(self) -> Progress:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, status: Status) -> None:
+        """Show a new state."""
+        if self._live:
+            self._live.update(_picture(status))
+            return
+        line = f"{counts(status)}; {best_line(status)}"
+        if line != self._last:
+            console.print(f"{line}; {pace(status)}", markup=False)
+            self._last = line
+
+
+def _picture(status: Status) -> Group:
+    return Group(
+        ProgressBar(total=status.budget_trials, completed=status.finished, width=60),
+        Text(f"{counts(status)}   {pace(status)}"),
+        Text(best_line(status), style="green"),
+    )
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Print a table; plain columns where the output is not a terminal."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index < 2 else "right", overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    wide = console if console.is_terminal else Console(file=sys.stdout, width=200, highlight=False)
+    wide.print(made)
+
+
+def print_status(status: Status) -> None:
+    """Print how far a study is."""
+    console.print(f"study {status.study}: {status.state}", markup=False)
+    console.print(f"  {counts(status)}", markup=False)
+    console.print(f"  {best_line(status)}", markup=False)
+    if status.state == "open":
+        console.print(f"  {pace(status)}", markup=False)
+
+
+def print_results(found: Results) -> None:
+    """Print the best configuration, its metrics, and the table of backbone × strategy."""
+    status = found.status
+    if status.best is None:
+        console.print(f"study {status.study}: no trial has ended yet", markup=False)
+        return
+    console.print(f"best of {counts(status)}: trial {status.best.trial}", markup=False)
+    console.print(f"  tuned       {params(status.best.params)}", markup=False)
+    untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
+    console.print(f"  as default  {params(untouched)}", markup=False)
+    console.print(f"  validation  {_metrics(found.validation, status.metric)}", markup=False)
+    missing = "not scored (there is no test split, or its model is on another machine)"
+    test = _metrics(found.test, status.metric) if found.test else missing
+    console.print(f"  test        {test}\n", markup=False)
+    columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
+    table(columns, (_strategy_row(row) for row in found.table))
+
+
+def _knob_names(names: Iterable[str]) -> set[str]:
+    return {name.partition("@")[0] for name in names}
+
+
+def _metrics(values: Mapping[str, float], first: str) -> str:
+    ordered = sorted(values, key=lambda name: (name != first, name))
+    return "  ".join(f"{name} {values[name]:.4f}" for name in ordered)
+
+
+def _strategy_row(row: Cell) -> tuple[str, ...]:
+    numbers = [_flat(None) if n is None else f"{n:.4f}" for n in (row.best, row.median, row.spread)]
+    seconds = _flat(None) if row.seconds is None else f"{row.seconds:.1f}"
+    return row.backbone, row.strategy, *numbers, seconds, str(row.finished), str(row.pruned)

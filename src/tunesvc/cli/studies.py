@@ -1,0 +1,189 @@
+"""Commands that make and govern studies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tunesvc.cli.options import Json, Name, Settings, Storage, StudyName, print_json
+
+if TYPE_CHECKING:
+    from tunesvc.check import Report
+    from tunesvc.spec import StudySpec
+    from tunesvc.storage import Store
+    from tunesvc.study import Study
+
+
+def new_study(
+    file: Annotated[Path | None, typer.Argument(help="Study file.")] = None,
+    name: Name = None,
+    settings: Settings = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check and show, but store nothing.")
+    ] = False,
+    unchecked: Annotated[
+        bool, typer.Option("--no-check", help="The data and weights are on other machines.")
+    ] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Without a file: your folder of images.")
+    ] = None,
+    backbones: Annotated[
+        str | None, typer.Option("--backbones", help="With --data: names, separated by commas.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="With --data: quick, balanced or thorough.")
+    ] = None,
+    trials: Annotated[int | None, typer.Option("--trials", help="With --data: budget.")] = None,
+    storage: Storage = None,
+) -> None:
+    """Store a study: from a study file, or from a folder of images (--data)."""
+    from tunesvc.spec import load
+
+    path = file or _write(data, backbones, preset, trials, name)
+    spec = load(path, name=name, settings=settings or ())
+    report = None if unchecked else checked(spec, path.parent)
+    if dry_run:
+        from tunesvc.cli.show import print_report
+
+        if report:
+            print_report(report)
+        typer.echo("dry run: nothing was stored")
+        return
+    from tunesvc.storage import guard, open_store
+
+    with open_store(storage) as store, guard():
+        made = create(store, spec, path.parent, report)
+    typer.echo(f"study {made.name} is ready: {spec.budget.trials} trials on "
+               f"{len(spec.backbones)} backbone(s)")  # fmt: skip
+    typer.echo(f"start workers on this machine:  tunesvc up {path}")
+    typer.echo(f"or on any:                      tunesvc worker --study {made.name}")
+
+
+def create(store: Store, spec: StudySpec, base: Path, report: Report | None) -> Study:
+    """Store a checked study; the same one again is the same study."""
+    from tunesvc import study
+
+    fingerprint = report.fingerprint if report else None
+    return study.create(store, spec, base=base.absolute(), fingerprint=fingerprint)
+
+
+def checked(spec: StudySpec, base: Path) -> Report:
+    """Return what a check found; every problem in one error."""
+    from tunesvc.check import check as look
+
+    report = look(spec, base.absolute())
+    if report.problems:
+        raise _all(report)
+    return report
+
+
+def _all(report: Report) -> Exception:
+    """Return one error that tells of every problem, with the first one's exit code."""
+    first, *rest = report.problems
+    if not rest:
+        return first
+    return type(first)("\n".join(map(str, report.problems)))
+
+
+def _write(
+    data: Path | None,
+    backbones: str | None,
+    preset: str | None,
+    trials: int | None,
+    name: str | None,
+) -> Path:
+    """Write a commented study file for a folder of images, asking for what is missing."""
+    import sys
+
+    from tunesvc import scaffold
+    from tunesvc.errors import UsageError
+
+    ask = sys.stdin.isatty() and sys.stdout.isatty()
+    if data is None and ask:
+        data = Path(typer.prompt("Folder of images (one folder per class, or train/ and val/)"))
+    if data is None:
+        raise UsageError(
+            "new-study needs a study file or --data DIR",
+            "neither was given",
+            "tunesvc new-study studies/quickstart.yaml, or tunesvc new-study --data photos",
+        )
+    if preset is None and ask:
+        preset = typer.prompt("Preset", default="balanced", show_choices=True)
+    chosen = [part.strip() for part in backbones.split(",") if part.strip()] if backbones else None
+    path = scaffold.write_for_folder(
+        data, backbones=chosen, preset=preset or "balanced", trials=trials, name=name
+    )
+    typer.echo(f"wrote {path}: read it, change it, it is yours")
+    return path
+
+
+def check(
+    file: Annotated[Path, typer.Argument(help="Study file.")],
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Look at everything that can be known before a device is touched."""
+    from tunesvc.check import check as look
+    from tunesvc.cli.show import print_report
+    from tunesvc.spec import load
+
+    spec = load(file, settings=settings or ())
+    report = look(spec, file.parent.absolute())
+    if as_json:
+        print_json(report.as_json())
+    else:
+        print_report(report)
+    if report.problems:
+        raise typer.Exit(report.problems[0].exit_code)
+
+
+def pause(name: StudyName, storage: Storage = None) -> None:
+    """Hand out no more trials of a study; running ones go on to their end."""
+    from tunesvc import study
+    from tunesvc.storage import guard, open_store
+
+    with open_store(storage) as store, guard():
+        study.pause(study.open_study(store, name))
+    typer.echo(f"{name} is paused; go on with: tunesvc resume {name}")
+
+
+def resume(name: StudyName, storage: Storage = None) -> None:
+    """Hand out trials of a paused study again."""
+    from tunesvc import study
+    from tunesvc.storage import guard, open_store
+
+    with open_store(storage) as store, guard():
+        study.resume(study.open_study(store, name))
+    typer.echo(f"{name} is open")
+
+
+def delete(
+    name: StudyName,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Even while workers run it.")] = False,
+    storage: Storage = None,
+) -> None:
+    """Delete a study, its trials and its checkpoints."""
+    import shutil
+
+    from tunesvc import places, study
+    from tunesvc.errors import UsageError
+    from tunesvc.storage import guard, open_store
+
+    with open_store(storage) as store, guard():
+        found = study.open_study(store, name)
+        finished = study.status(found).finished
+        if not yes and not typer.confirm(f"Delete {name} with {finished} finished trials?"):
+            raise UsageError("nothing was deleted", "", "add --yes where nobody can answer")
+        study.delete(found, force=force)
+        shutil.rmtree(study.artifact_folder(found, places.artifacts()), ignore_errors=True)
+    typer.echo(f"{name} is deleted")
+
+
+def schema() -> None:
+    """Print the JSON schema of study files, for editors."""
+    from tunesvc.spec import schema as make
+
+    print_json(make())

@@ -1,0 +1,1 @@
+"""Where images come from: one file per kind, each with `find(spec, target, base) -> Found`."""

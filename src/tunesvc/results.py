@@ -1,0 +1,73 @@
+"""What a study has found so far: the best configuration, its metrics, backbone × strategy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from optuna.trial import FrozenTrial
+
+from tunesvc import plugins
+from tunesvc import study as studies
+from tunesvc.analysis import Cell, TrialRow, strategy_table
+from tunesvc.study import Status, Study
+
+
+@dataclass(frozen=True)
+class Results:
+    """A study's outcome."""
+
+    status: Status
+    knobs: dict[str, Any]  # the best trial's whole configuration, untuned knobs included
+    validation: dict[str, float]  # every metric of the best trial after its last epoch
+    test: dict[str, float] | None  # of the same model, once scored
+    table: tuple[Cell, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `tunesvc best --json` prints it."""
+        best = self.status.best
+        return {
+            "study": self.status.study,
+            "metric": self.status.metric,
+            "direction": self.status.direction,
+            "best": None if best is None else asdict(best),
+            "knobs": self.knobs,
+            "validation": self.validation,
+            "test": self.test,
+            "strategies": [asdict(row) for row in self.table],
+        }
+
+
+def results(study: Study) -> Results:
+    """Read a study's outcome; sensible at any time, also before the first trial has ended."""
+    status = studies.status(study)
+    trials = study.optuna().get_trials(deepcopy=False)
+    rows = [_row(trial) for trial in trials if trial.state.is_finished()]
+    table = strategy_table(rows, status.direction)
+    if status.best is None:
+        return Results(status, {}, {}, None, table)
+    best = trials[status.best.trial]
+    return Results(
+        status,
+        best.user_attrs["run"]["knobs"],
+        _metrics(best, set(plugins.load("task", study.spec.task).metrics)),
+        studies.test_metrics(study, best.number),
+        table,
+    )
+
+
+def _row(trial: FrozenTrial) -> TrialRow:
+    run = trial.user_attrs.get("run", {})
+    return TrialRow(
+        number=trial.number,
+        state=trial.state.name,
+        value=trial.value,
+        backbone=run.get("backbone", "–"),
+        strategy=run.get("knobs", {}).get("strategy", "–"),
+        seconds=sum(trial.user_attrs.get("seconds", {}).values()),
+    )
+
+
+def _metrics(trial: FrozenTrial, known: set[str]) -> dict[str, float]:
+    last = trial.user_attrs["history"][-1]
+    return {name: value for name, value in last.items() if name in known}

@@ -1,0 +1,146 @@
+"""What goes wrong between us and Postgres, in words.
+
+psycopg2 leaves the SQLSTATE out of errors that happen while connecting; those are told apart by
+the words of libpq and of the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psycopg2
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from tunesvc.errors import StorageError
+from tunesvc.storage.address import VARIABLE, redact
+
+
+class _Case(NamedTuple):
+    sqlstates: tuple[str, ...]  # a prefix of two characters stands for the whole class
+    words: tuple[str, ...]
+    what: str
+    fix: str
+
+
+_CASES = (
+    _Case(
+        ("28",),
+        ("authentication failed", "no password supplied", "no pg_hba.conf entry"),
+        "Postgres does not let this user in",
+        f"check user and password in {VARIABLE}, or the password in ~/.pgpass (mode 0600)",
+    ),
+    _Case(
+        ("3D000",),
+        ('" does not exist',),
+        "Postgres answers, but has no such database or user",
+        "create it (createdb NAME), or correct the URL",
+    ),
+    _Case(
+        (),
+        ("could not translate host name", "Name or service not known"),
+        "the host of Postgres is unknown",
+        "check the host in the URL for a misspelling, and this machine's network",
+    ),
+    _Case(
+        ("53300",),
+        ("too many clients", "remaining connection slots", "too many connections"),
+        "Postgres has no connection left",
+        "run fewer workers (each takes two), or raise max_connections in postgresql.conf",
+    ),
+    _Case(
+        ("53100",),
+        ("No space left on device",),
+        "the disk of Postgres is full",
+        "free some space; finished epochs are kept, and the same command continues the study",
+    ),
+    _Case(
+        ("25006",),
+        (),
+        "Postgres takes no writes",
+        "the URL leads to a standby, or default_transaction_read_only is on: use the primary",
+    ),
+    _Case(
+        ("42501",),
+        ("permission denied for",),
+        "the database user may not do this",
+        "make the user the owner of the database, or: GRANT ALL ON SCHEMA public TO the user",
+    ),
+    _Case(
+        (),
+        ("unsupported startup parameter",),
+        "a connection pooler stands before Postgres",
+        "give the URL of Postgres itself: leases are locks that belong to a session",
+    ),
+    _Case(
+        ("57P03",),
+        ("is starting up", "is shutting down", "recovery mode"),
+        "Postgres is not ready",
+        "try again in a moment",
+    ),
+    _Case(
+        ("55P03", "57014", "40P01"),  # lock timeout, statement timeout, deadlock
+        (),
+        "Postgres does not answer in time",
+        "another process holds a lock, or the server is overloaded: try again in a moment",
+    ),
+    _Case(
+        ("08", "57P01", "57P02"),
+        (
+            "connection refused",
+            "No such file or directory",
+            "timeout expired",
+            "timed out",
+            "No route to host",
+            "Network is unreachable",
+            "server closed the connection",
+            "connection already closed",
+            "terminating connection",
+            "could not connect",
+        ),
+        "Postgres cannot be reached",
+        "check that the server runs and that host and port are right (tunesvc doctor)",
+    ),
+)
+_OTHER = _Case((), (), "Postgres reports an error", "see the server's log (tunesvc doctor)")
+
+
+@contextmanager
+def guard() -> Iterator[None]:
+    """Turn whatever the database and the layers above it raise into StorageError."""
+    try:
+        yield
+    except (SQLAlchemyError, psycopg2.Error, StorageInternalError) as error:
+        raise explain(error) from error
+
+
+def explain(error: BaseException) -> StorageError:
+    """Return what, why and fix of a database error; never a password."""
+    origin = _origin(error)
+    text = redact(str(origin)).strip()
+    case = _case(getattr(origin, "pgcode", None) or "", text)
+    return StorageError(case.what, " ".join(text.split()), case.fix)
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Return psycopg2's own error from below SQLAlchemy's and Optuna's."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return error.orig
+    cause = error.__cause__
+    if isinstance(error, psycopg2.Error) or not isinstance(
+        cause, (SQLAlchemyError, psycopg2.Error, StorageInternalError)
+    ):
+        return error
+    return _origin(cause)
+
+
+def _case(sqlstate: str, text: str) -> _Case:
+    lower = text.lower()
+    for case in _CASES:
+        if sqlstate and sqlstate.startswith(case.sqlstates):
+            return case
+        if not sqlstate and any(words.lower() in lower for words in case.words):
+            return case
+    return _OTHER

@@ -1,0 +1,122 @@
+"""New studies: idempotent, and safe against rivals and against dying in the middle."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from sqlalchemy import Connection, func, select
+
+from tunesvc.errors import DataError, StudyError
+from tunesvc.spec import StudySpec
+from tunesvc.storage import Store
+from tunesvc.study.stored import (
+    PREFIX,
+    Study,
+    alone,
+    objective,
+    open_study,
+    stored_spec,
+)
+
+
+def create(store: Store, spec: StudySpec, *, base: Path, fingerprint: str | None = None) -> Study:
+    """Store a study, or return the one that is stored, if it has the same digest.
+
+    Where its data lies may have changed; the newest place is kept. Whatever a process that died
+    here left out, the next one adds.
+
+    Raises:
+        StudyError: a different study has this name.
+        DataError: its data has changed since it began.
+    """
+    with alone(store, spec.name) as connection:
+        found = _found(store, spec)
+        known = {key: value for key, value in found.user_attrs.items() if key.startswith(PREFIX)}
+        if PREFIX + "digest" in known:
+            _refuse_drift(stored_spec(spec.name, known), spec)
+        for key, value in _attributes(connection, spec, base, known).items():
+            if known.get(key) != value:
+                found.set_user_attr(key, value)
+    study = open_study(store, spec.name)
+    if fingerprint is not None:
+        set_fingerprint(study, fingerprint)
+    return study
+
+
+def _attributes(
+    connection: Connection, spec: StudySpec, base: Path, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return all that is to be stored; the digest last: with it the study is complete."""
+    first = {
+        PREFIX + "created": connection.execute(select(func.now())).scalar_one().isoformat(),
+        PREFIX + "uid": secrets.token_hex(4),
+        PREFIX + "paused": False,
+    }
+    return {key: known.get(key, value) for key, value in first.items()} | {
+        PREFIX + "base": str(base),
+        PREFIX + "spec": spec.model_dump(mode="json"),
+        PREFIX + "digest": spec.digest,
+    }
+
+
+def set_fingerprint(study: Study, fingerprint: str) -> None:
+    """Note what data the study learns from; whoever is first decides.
+
+    Raises:
+        DataError: it learns from other data.
+    """
+    key = PREFIX + "fingerprint"
+    with alone(study.store, study.name):
+        known = study.store.optuna.get_study_user_attrs(study.id).get(key)
+        if known is None:
+            study.store.optuna.set_study_user_attr(study.id, key, fingerprint)
+    if known not in (None, fingerprint):
+        raise DataError(
+            f"the data of study {study.name!r} has changed since it began",
+            f"its fingerprint was {known[:12]}…, and here it is {fingerprint[:12]}…",
+            "bring the first data back, or begin a new study (--name) with this",
+        )
+
+
+def _found(store: Store, spec: StudySpec) -> optuna.Study:
+    """Return Optuna's study of this name, made if need be."""
+    metric, direction = objective(spec)
+    found = optuna.create_study(
+        storage=store.optuna, study_name=spec.name, direction=direction, load_if_exists=True
+    )
+    if PREFIX + "digest" not in found.user_attrs:  # new, half made, or of another program
+        if found.direction.name.lower() != direction or found.trials:
+            raise StudyError(
+                f"the name {spec.name!r} is taken by a study that tunesvc did not make",
+                "this database holds Optuna studies of other programs too",
+                "give the study another name (--name)",
+            )
+        with warnings.catch_warnings():  # experimental since 3.2; the dashboard shows the name
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            found.set_metric_names([metric])
+    return found
+
+
+def _refuse_drift(stored: StudySpec, spec: StudySpec) -> None:
+    if stored.digest == spec.digest:
+        return
+    before, after = stored.model_dump(mode="json"), spec.model_dump(mode="json")
+    raise StudyError(
+        f"a different study is called {spec.name!r}",
+        f"it differs in {'; '.join(_differences(before, after))}",
+        f"give this one another name (--name), or delete the other: tunesvc delete {spec.name}",
+    )
+
+
+def _differences(before: Any, after: Any, path: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in dict.fromkeys((*before, *after)):
+            inner = f"{path}.{key}" if path else str(key)
+            yield from _differences(before.get(key), after.get(key), inner)
+    elif before != after and path not in ("name", "description"):
+        yield f"{path} ({before} there, {after} here)"

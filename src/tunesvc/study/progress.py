@@ -1,0 +1,193 @@
+"""How a study stands: its budget, its trials, its best, its pace."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import Any, Literal, cast
+
+from sqlalchemy import Row, func, select, text
+
+from tunesvc import leases
+from tunesvc.errors import StudyError
+from tunesvc.spec import StudySpec
+from tunesvc.storage import Store
+from tunesvc.study.stored import PREFIX, Direction, Study, is_paused, objective, rows, study_of
+
+log = logging.getLogger(__name__)
+
+State = Literal["open", "paused", "done"]
+
+
+class _Sql:
+    COUNTS = text("""
+        SELECT count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
+               count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
+               count(*) FILTER (WHERE state = 'FAIL') AS fail,
+               count(*) FILTER (WHERE state = 'RUNNING') AS running,
+               count(*) FILTER (WHERE state = 'RUNNING' AND trial_id = ANY(:held)) AS held,
+               now() AS now
+        FROM trials WHERE study_id = :study_id
+    """)
+    RECENT = text("""
+        SELECT count(*), extract(epoch FROM max(datetime_complete) - min(datetime_complete))::float
+        FROM (SELECT datetime_complete FROM trials
+              WHERE study_id = :study_id AND state IN ('COMPLETE', 'PRUNED', 'FAIL')
+              ORDER BY datetime_complete DESC LIMIT 20) AS recent
+    """)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best finished trial."""
+
+    trial: int
+    value: float
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a study stands.
+
+    A `waiting` trial has been begun and is held by no worker: the next one takes it over. A
+    `remaining` one has not been begun.
+    """
+
+    study: str
+    state: State
+    digest: str
+    budget_trials: int  # that may be begun
+    trials: dict[str, int]  # complete, pruned, fail, running, waiting, remaining
+    best: Best | None
+    metric: str
+    direction: Direction
+    rate_per_minute: float | None  # finished trials, by the last twenty of them
+    eta_seconds: float | None
+    created: datetime
+
+    @property
+    def finished(self) -> int:
+        """Trials that have come to an end of any kind."""
+        return self.trials["complete"] + self.trials["pruned"] + self.trials["fail"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `status --json` prints it."""
+        made = asdict(self) | {"created": self.created.isoformat(timespec="seconds")}
+        return made | {"budget": {"trials": made.pop("budget_trials")}}
+
+
+def limit(spec: StudySpec) -> int:
+    """Return how many trials the budget allows; a grid may have fewer."""
+    if spec.sampler.kind != "grid":
+        return spec.budget.trials
+    return min(spec.budget.trials, _grid_size(spec.model_dump_json()))
+
+
+@lru_cache(maxsize=64)  # workers ask twice a second
+def _grid_size(spec_json: str) -> int:
+    from tunesvc import space
+
+    built = space.build(StudySpec.model_validate_json(spec_json))
+    return len(built.defaults()) + len(built.grid())
+
+
+def limit_now(study: Study) -> int:
+    """Return `limit`, or 0 once the budget's hours are over: then no trial is begun any more."""
+    if study.spec.budget.hours is not None:
+        with study.store.engine.connect() as connection:
+            if _over(study, connection.execute(select(func.now())).scalar_one()):
+                return 0
+    return limit(study.spec)
+
+
+def all_open(store: Store) -> list[Study]:
+    """Return the studies that are neither paused nor done, oldest first.
+
+    Those that another version of tunesvc stored, and this one cannot read, are passed over.
+    """
+    studies = []
+    for row in rows(store):
+        try:
+            study = study_of(store, row)
+        except StudyError as error:
+            _warn_once(str(error))
+            continue
+        if not row.attributes[PREFIX + "paused"] and not _is_done(study, _counts(study)):
+            studies.append(study)
+    return studies
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
+def status(study: Study) -> Status:
+    """Return how the study stands now."""
+    counts = _counts(study, leases.held(study.store.engine, study.id))
+    allowed = limit(study.spec)
+    trials = {
+        "complete": counts.complete,
+        "pruned": counts.pruned,
+        "fail": counts.fail,
+        "running": counts.held,
+        "waiting": counts.running - counts.held,
+        "remaining": max(0, allowed - _begun(counts)),
+    }
+    state: State = "paused" if is_paused(study) else "open"
+    state = "done" if _is_done(study, counts) else state
+    rate = _rate(study)
+    left = trials["running"] + trials["waiting"] + trials["remaining"]
+    metric, direction = objective(study.spec)
+    return Status(
+        study=study.name,
+        state=state,
+        digest=study.spec.digest,
+        budget_trials=allowed,
+        trials=trials,
+        best=_best(study),
+        metric=metric,
+        direction=direction,
+        rate_per_minute=rate,
+        eta_seconds=60 * left / rate if rate and state == "open" else None,
+        created=study.created,
+    )
+
+
+def _best(study: Study) -> Best | None:
+    try:
+        trial = study.store.optuna.get_best_trial(study.id)
+    except ValueError:  # none is complete
+        return None
+    return Best(trial.number, cast(float, trial.value), trial.params)
+
+
+def _rate(study: Study) -> float | None:
+    with study.store.engine.connect() as connection:
+        count, seconds = connection.execute(_Sql.RECENT, {"study_id": study.id}).one()
+    return 60 * (count - 1) / seconds if seconds else None
+
+
+def _counts(study: Study, held: Iterable[int] = ()) -> Row[Any]:
+    which = {"study_id": study.id, "held": list(held)}
+    with study.store.engine.connect() as connection:
+        return connection.execute(_Sql.COUNTS, which).one()
+
+
+def _begun(counts: Row[Any]) -> int:
+    return int(counts.complete + counts.pruned + counts.fail + counts.running)
+
+
+def _is_done(study: Study, counts: Row[Any]) -> bool:
+    if counts.running:
+        return False
+    return _begun(counts) >= limit(study.spec) or _over(study, counts.now)
+
+
+def _over(study: Study, now: datetime) -> bool:
+    hours = study.spec.budget.hours
+    return hours is not None and now >= study.created + timedelta(hours=hours)

@@ -1,0 +1,106 @@
+"""Where a run computes, and how: device, precision, memory layout, threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunesvc.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A device and the settings that are good on it.
+
+    Args:
+        autocast: matrix products and convolutions in bfloat16.
+        channels_last: images and filters are laid out (N, H, W, C).
+        threads: of torch, on the CPU.
+    """
+
+    device: torch.device
+    autocast: bool
+    channels_last: bool
+    threads: int
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """The layout of four-dimensional tensors."""
+        return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return the context in which the model computes."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a trial records of its device, as plain data."""
+        is_cuda = self.device.type == "cuda"
+        return {
+            "device": str(self.device),
+            "device_name": torch.cuda.get_device_name(self.device) if is_cuda else _cpu_name(),
+            "precision": "bfloat16" if self.autocast else "float32",
+            "channels_last": self.channels_last,
+            "threads": self.threads,
+        }
+
+
+def place(device: str | None) -> Placement:
+    """Choose the settings for a device ("cuda:1", "mps", "cpu"), or for the best one there is.
+
+    Why: 2026-11: channels_last also on the CPU: training on one core is 1.35 to 1.7 times as fast
+    with it for the small backbones at 32 pixels, 1.4 times for MobileNetV2 and no slower for
+    ResNet-18 at 96 (Intel Xeon with AVX-512, float32, torch 2.15).
+
+    Raises:
+        UsageError: there is no such device here.
+    """
+    chosen = _device(device)
+    threads = min(torch.get_num_threads(), _available_cores())  # OMP_NUM_THREADS is in the first
+    torch.set_num_threads(threads)
+    is_cuda = chosen.type == "cuda"
+    if is_cuda:
+        torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = True  # a run's shapes stay the same
+        torch.set_float32_matmul_precision("high")
+    return Placement(
+        device=chosen,
+        autocast=is_cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        channels_last=chosen.type in ("cuda", "cpu"),
+        threads=threads,
+    )
+
+
+def _device(wanted: str | None) -> torch.device:
+    known = _devices()
+    if wanted is None:
+        return torch.device(known[0])
+    name = "cuda:0" if wanted == "cuda" else wanted
+    if name not in known:
+        raise UsageError(f"no device {wanted!r} on this machine", f"there is {', '.join(known)}")
+    return torch.device(name)
+
+
+def _devices() -> list[str]:
+    """Return the devices of this machine, best first."""
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    mps = ["mps"] if torch.backends.mps.is_available() else []
+    return [*cuda, *mps, "cpu"]
+
+
+def _available_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

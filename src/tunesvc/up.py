@@ -1,0 +1,146 @@
+"""Workers and dashboard as processes of one machine, tended until the study is done.
+
+Why: 2026-11: each worker leads its own session, so that Ctrl-C in the terminal reaches only this
+process, which then stops them in order. The storage's address travels in the environment, never in
+arguments: it may hold a password, and `ps` shows arguments to everybody.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tunesvc import dashboard, places
+from tunesvc.errors import TuneError, UsageError
+
+DASHBOARD = "dashboard"
+STOP_SECONDS = 10.0  # a worker has this long to stop before it is killed
+MAX_RESTARTS = 5  # of workers that died without saying why (killed, out of memory)
+
+
+def devices() -> list[str]:
+    """Return the accelerators of this machine as torch names them; empty where there is none."""
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and sys.platform != "darwin":
+        return []  # spares machines without one the import of torch
+    import torch
+
+    if torch.cuda.is_available():
+        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["mps"] if torch.backends.mps.is_available() else []
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def placements(workers: int | None, device: str | None) -> list[str]:
+    """Return one device per worker: one for each GPU, or two that share the CPU's cores."""
+    found = [device] if device else devices() or ["cpu"]
+    count = workers or (min(2, cores()) if found == ["cpu"] else len(found))
+    if count < 1:
+        raise UsageError(f"--workers {count}: at least one worker is needed")
+    return [found[index % len(found)] for index in range(count)]
+
+
+@dataclass
+class _Process:
+    name: str
+    arguments: list[str]
+    environment: dict[str, str]
+    log: Path
+    restarts: int = 0
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tunesvc", *self.arguments],
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def ended(self) -> int | None:
+        return self.process.poll() if self.process else None
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return "\n".join(lines[-8:])
+
+
+@dataclass
+class Fleet:
+    """The processes of one study on this machine; a context manager that stops them."""
+
+    study: str
+    storage: str | None
+    devices: list[str]
+    port: int | None
+    processes: list[_Process] = field(default_factory=list)
+
+    def __enter__(self) -> Fleet:
+        environment = {"TUNESVC_STORAGE": self.storage} if self.storage else {}
+        threads = max(1, cores() // len(self.devices)) if "cpu" in self.devices else None
+        if threads:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        for index, device in enumerate(self.devices):
+            arguments = ["worker", "--study", self.study, "--until-done", "--device", device]
+            self._start(f"worker-{index}", arguments, environment)
+        if self.port:
+            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)], environment)
+        return self
+
+    def _start(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+        log = places.logs() / f"{self.study}-{name}.log"
+        self.processes.append(_Process(name, arguments, environment, log))
+        self.processes[-1].start()
+
+    @property
+    def url(self) -> str | None:
+        """Where the dashboard answers."""
+        return f"http://{dashboard.HOST}:{self.port}" if self.port else None
+
+    def tend(self) -> bool:
+        """Restart what died; return whether a worker is still at work.
+
+        Raises:
+            TuneError: a worker ended with an error that a restart would only repeat.
+        """
+        workers = [each for each in self.processes if each.name != DASHBOARD]
+        for each in workers:
+            code = each.ended()
+            if not code:
+                continue
+            if 0 < code < 128 or each.restarts >= MAX_RESTARTS:
+                raise _failure(each, code)
+            each.restarts += 1
+            each.start()
+        return any(each.ended() is None for each in workers)
+
+    def __exit__(self, *_: object) -> None:
+        running = [p.process for p in self.processes if p.process and p.process.poll() is None]
+        for process in running:
+            process.terminate()
+        for process in running:
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _failure(process: _Process, code: int) -> TuneError:
+    error = TuneError(
+        f"{process.name} ended with exit code {code}",
+        process.last_words() or "it left no message",
+        f"the whole log is {process.log}; the same command continues the study",
+    )
+    error.exit_code = code if 0 < code < 128 else 5
+    return error

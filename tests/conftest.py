@@ -1,0 +1,74 @@
+"""A home of their own for all tests, and a real Postgres for those that ask for a `store`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
+
+from tunesvc.storage import VARIABLE, Store, open_store, server
+
+TEMPLATE = "template_tunesvc"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home() -> Iterator[Path]:
+    """A home for this run: nobody's own studies are touched.
+
+    Not below pytest's own folder: its mode 0700 keeps out the user that root's server runs as.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="tunesvc-test-"))
+    folder.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNESVC_HOME", str(folder))
+        patch.delenv(VARIABLE, raising=False)
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def admin(home: Path) -> Iterator[Engine]:
+    """The embedded server, with a template database that holds Optuna's tables."""
+    with server.using(home) as url:
+        engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {TEMPLATE}"))
+        with open_store(_url(engine, TEMPLATE)):
+            pass
+        yield engine
+
+
+@pytest.fixture
+def empty_url(admin: Engine) -> Iterator[str]:
+    """The URL of a new database without tables."""
+    yield from _database(admin, "template1")
+
+
+@pytest.fixture
+def storage_url(admin: Engine) -> Iterator[str]:
+    """The URL of a new database with Optuna's tables, for subprocesses (TUNESVC_STORAGE)."""
+    yield from _database(admin, TEMPLATE)
+
+
+@pytest.fixture
+def store(storage_url: str) -> Iterator[Store]:
+    """A store on a new database with Optuna's tables."""
+    with open_store(storage_url) as opened:
+        yield opened
+
+
+def _database(admin: Engine, template: str) -> Iterator[str]:
+    name = f"test_{os.urandom(6).hex()}"
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        yield _url(admin, name)
+        connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def _url(admin: Engine, database: str) -> str:
+    return make_url(admin.url).set(database=database).render_as_string(hide_password=False)

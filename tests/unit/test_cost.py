@@ -1,0 +1,75 @@
+"""Cost: parameters and the memory of a training step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from tunesvc import cost
+from tunesvc.backbones import Backbone, InputTransform, Stage, skeleton
+from tunesvc.spec import BackboneSpec
+
+MIB = 2**20
+TRANSFORM = InputTransform(8, 8, (0.0,) * 3, (1.0,) * 3, "bilinear")
+
+
+def toy(*layers: nn.Module) -> Backbone:
+    return Backbone(
+        nn.Sequential(*layers), (), Stage("head", (), ()), frozenset(), TRANSFORM, ""
+    )
+
+
+def test_parameters_are_counted_whole_and_trainable() -> None:
+    """A frozen layer counts among all, not among the trainable."""
+    module = nn.Sequential(nn.Linear(3, 5), nn.Linear(5, 2))
+    module[0].requires_grad_(False)
+    assert cost.parameters(module) == 20 + 12
+    assert cost.trainable(module) == 12
+
+
+def test_the_estimate_adds_up_by_hand() -> None:
+    """One layer: 4 floats per parameter, the images, and nothing but the images to keep."""
+    backbone = toy(nn.Flatten(), nn.Linear(192, 10))
+    floats = 4 * 1930 + 32 * 192 + 32 * 192  # states, images, images kept as the layer's input
+    assert cost.memory_estimate_mb(backbone, 32) == pytest.approx(floats * 4 / MIB)
+
+
+def test_a_storage_that_two_layers_keep_counts_once() -> None:
+    """ReLU's output is the next layer's input: autograd keeps it for both, memory holds it once."""
+    backbone = toy(nn.Flatten(), nn.Linear(192, 100), nn.ReLU(), nn.Linear(100, 10))
+    floats = 4 * (19300 + 1010) + 32 * (192 + 192 + 100)
+    assert cost.memory_estimate_mb(backbone, 32) == pytest.approx(floats * 4 / MIB)
+
+
+def test_a_frozen_body_keeps_no_activations() -> None:
+    """Neither gradients nor moments, and the first kept tensor is the head's input."""
+    backbone = toy(nn.Flatten(), nn.Linear(192, 100), nn.ReLU(), nn.Linear(100, 10))
+    backbone.module[1].requires_grad_(False)
+    floats = (19300 + 1010) + 3 * 1010 + 32 * (192 + 100)
+    assert cost.memory_estimate_mb(backbone, 32) == pytest.approx(floats * 4 / MIB)
+
+
+def test_half_precision_halves_the_activations_only() -> None:
+    """Parameters, their optimizer states and the images stay in 32 bits."""
+    backbone = toy(nn.Flatten(), nn.Linear(192, 10))
+    floats = 4 * 1930 + 32 * 192 + 32 * 192 / 2
+    assert cost.memory_estimate_mb(backbone, 32, 2) == pytest.approx(floats * 4 / MIB)
+
+
+def test_estimating_changes_nothing() -> None:
+    """Batch-norm statistics and the random state are as before."""
+    backbone = toy(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+    before, state = torch.random.get_rng_state(), backbone.module[1].state_dict()
+    kept = {name: value.clone() for name, value in state.items()}
+    cost.memory_estimate_mb(backbone, 2)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(kept[name], value) for name, value in state.items())
+
+
+def test_a_large_model_is_estimated_without_its_memory() -> None:
+    """ViT-H/14 would take 2.5 GB to build; its skeleton takes none."""
+    spec = BackboneSpec(name="vit_h_14", weights="none")
+    backbone = skeleton(spec, 10, base=Path(), image_size=224)
+    assert cost.memory_estimate_mb(backbone, 8) > 632e6 * 4 * 4 / MIB

@@ -1,0 +1,87 @@
+"""The register of this machine's processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tunesvc import processes
+
+HOLD = """
+import time
+from tunesvc.interrupt import Stopped, stoppable
+from tunesvc.processes import registered
+try:
+    with stoppable(), registered("worker", ["birds"]):
+        print("here", flush=True)
+        time.sleep(60)
+except Stopped as stop:
+    print(stop, flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own."""
+    monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def worker() -> subprocess.Popen[str]:
+    """A live registered process."""
+    started = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "here\n"
+    yield started  # type: ignore[misc]
+    started.kill()
+    started.communicate()
+
+
+def test_a_live_process_is_listed(worker: subprocess.Popen[str]) -> None:
+    """Its id, role and studies."""
+    assert processes.running() == [processes.Process(worker.pid, "worker", ("birds",))]
+
+
+def test_a_killed_process_is_forgotten(worker: subprocess.Popen[str], home: Path) -> None:
+    """kill -9 leaves a file behind, which the next look removes."""
+    worker.kill()
+    worker.wait()
+    assert processes.running() == []
+    assert not list((home / "run").glob("*.json"))
+
+
+def test_stop_reaches_only_the_study_named(worker: subprocess.Popen[str]) -> None:
+    """Other studies' workers go on; the asked one ends cleanly."""
+    assert processes.stop("cats") == []
+    assert [p.pid for p in processes.stop("birds")] == [worker.pid]
+    out, _ = worker.communicate(timeout=10)
+    assert out == "SIGTERM\n"
+    assert worker.returncode == 0
+
+
+def test_the_second_signal_ends_at_once() -> None:
+    """A process that hangs in its clean-up can still be ended."""
+    code = (
+        "import time\nfrom tunesvc.interrupt import stoppable\n"
+        "with stoppable():\n"
+        "    print('here', flush=True)\n"
+        "    try:\n        time.sleep(60)\n"
+        "    finally:\n        print('cleaning', flush=True)\n        time.sleep(60)\n"
+    )
+    hung = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert hung.stdout is not None
+    hung.stdout.readline()
+    hung.send_signal(signal.SIGINT)
+    assert hung.stdout.readline() == "cleaning\n"
+    begun = time.monotonic()
+    os.kill(hung.pid, signal.SIGINT)
+    assert hung.wait(timeout=10) == 130
+    assert time.monotonic() - begun < 10
+    hung.stdout.close()

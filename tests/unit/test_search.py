@@ -1,0 +1,165 @@
+"""Samplers and pruners, on real studies in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+import pytest
+
+from tunesvc import search
+from tunesvc.space import Space, build
+from tunesvc.spec import Knobs, StudySpec
+
+KINDS = ("tpe", "random", "gp", "cmaes", "grid", "qmc")
+MIXED = ["resnet18", "mobilenet_v2", "vit_b_16", {"name": "tiny_resnet", "weights": "none"}]
+PLAIN = {"strategy": "full", "lr": {"low": 1e-5, "high": 1e-1, "log": True}, "warmup": [0.0, 0.1]}
+
+
+def spec(**changes: Any) -> StudySpec:
+    value = {"name": "t", "data": "digits", "backbones": MIXED} | changes
+    return StudySpec.model_validate(value)
+
+
+@pytest.fixture
+def noise() -> Iterator[list[str]]:
+    """What Optuna logs as a warning or worse."""
+    said: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(record.getMessage())
+
+    listener = Listener(logging.WARNING)
+    logging.getLogger("optuna").addHandler(listener)
+    yield said
+    logging.getLogger("optuna").removeHandler(listener)
+
+
+def value(label: str, knobs: Knobs) -> float:
+    return -abs(knobs.lr - 1e-3) - knobs.weight_decay - (label == "vit_b_16")
+
+
+def run(study_spec: StudySpec, trials: int, at_once: int = 2) -> tuple[Space, optuna.Study]:
+    """Run a toy study in which some trials always run side by side and every fifth is pruned."""
+    space = build(study_spec)
+    study = optuna.create_study(direction="maximize")
+    for params in space.defaults():
+        study.enqueue_trial(params)
+    for first in range(0, trials, at_once):
+        asked = []
+        for number in range(first, first + at_once):
+            study.sampler = search.sampler(study_spec, number)
+            trial = study.ask()
+            asked.append((trial, space.suggest(trial)))
+        for trial, (label, knobs) in asked:
+            trial.report(value(label, knobs), 1)
+            if trial.number % 5 == 4:
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                study.tell(trial, value(label, knobs))
+    return space, study
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_sampler_works_silently_in_a_conditional_space(kind: str, noise: list[str]) -> None:
+    """Sixty trials in the ready space: all valid, nothing missing, no warning, no log line."""
+    space, study = run(spec(sampler=kind), 24 if kind == "gp" else 60)
+    distributions = {p.name: p.distribution for p in space.parameters}
+    for trial in study.trials:
+        space.resolve(trial.params)
+        assert trial.distributions == {name: distributions[name] for name in trial.params}
+    assert noise == []
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp", "cmaes"])
+def test_samplers_that_learn_beat_random_draws(kind: str) -> None:
+    """In a plain space the later half of the trials comes nearer to the optimum."""
+
+    def late(sampler: str) -> float:
+        """Return the median distance of the last trials from the best rate, in log10 units."""
+        study_spec = spec(backbones=["resnet18"], sampler=sampler, search_space=PLAIN)
+        space, study = run(study_spec, 40, at_once=1)
+        rates = [space.resolve(t.params)[1].lr for t in study.trials[20:]]
+        return sorted(abs(rate - 1e-3) for rate in rates)[10]
+
+    assert late(kind) < late("random")
+
+
+def test_a_trial_number_draws_the_same_whoever_asks() -> None:
+    """Two storages, the second asked in reverse by other objects: same number, same parameters."""
+    study_spec = spec(sampler="random")
+    space = build(study_spec)
+
+    def draw(number: int) -> dict[str, Any]:
+        study = optuna.create_study(sampler=search.sampler(study_spec, number))
+        trial = study.ask()
+        space.suggest(trial)
+        return trial.params
+
+    forwards = [draw(number) for number in range(10)]
+    assert forwards == [draw(number) for number in reversed(range(10))][::-1]
+    assert len({str(params) for params in forwards}) == 10
+
+
+@pytest.mark.parametrize("kind", ["random", "tpe", "qmc", "cmaes"])
+def test_a_study_is_the_same_twice(kind: str) -> None:
+    """The same file gives the same trials, and another seed gives others."""
+    first, again, other = (
+        [t.params for t in run(spec(sampler=kind, seed=seed), 30)[1].trials] for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first[4:] != other[4:]
+
+
+def test_tpe_without_multivariate_has_no_groups() -> None:
+    """`multivariate: false` alone is a valid file: groups need the joint model."""
+    study_spec = spec(sampler={"kind": "tpe", "multivariate": False})
+    run(study_spec, 20)
+    assert study_spec.sampler.group
+
+
+def test_cmaes_takes_its_step_size(noise: list[str]) -> None:
+    """sigma0 reaches the sampler without Optuna's deprecation notice."""
+    sampler = search.sampler(spec(sampler={"kind": "cmaes", "sigma0": 0.3}), 0)
+    assert sampler._sigma0 == 0.3
+
+
+@pytest.mark.parametrize(
+    ("pruner", "steps"),
+    [
+        ("asha", 1),  # the worst of nine stops at the first rung, epoch 1
+        ({"kind": "asha", "min_resource": 2}, 2),
+        ({"kind": "asha", "min_early_stopping_rate": 1}, 3),  # 1 × 3¹
+        ({"kind": "asha", "reduction_factor": 2, "min_early_stopping_rate": 2}, 4),  # 1 × 2²
+        ({"kind": "hyperband", "min_resource": 9}, 9),  # one bracket when it equals the budget
+        ({"kind": "median", "n_warmup_steps": 4}, 4),
+        ({"kind": "median", "n_startup_trials": 99}, None),
+        ("none", None),
+    ],
+)
+def test_pruners_stop_a_bad_trial_when_they_say(pruner: Any, steps: int | None) -> None:
+    """After nine good trials a bad one stops at the pruner's first decision."""
+    study_spec = spec(pruner=pruner, budget={"epochs": 9})
+    study = optuna.create_study(direction="maximize", pruner=search.pruner(study_spec))
+
+    def stopped(accuracy: float) -> int | None:
+        trial = study.ask()
+        for epoch in range(1, 10):
+            trial.report(accuracy, epoch)
+            if trial.should_prune():
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+                return epoch
+        study.tell(trial, accuracy)
+        return None
+
+    assert [stopped(0.5 + i / 100) for i in range(9)] == [None] * 9
+    assert stopped(0.1) == steps
+
+
+def test_hyperband_knows_the_budget() -> None:
+    """Its brackets follow from the epochs per trial, not from a first trial that completes."""
+    pruner = search.pruner(spec(pruner="hyperband", budget={"epochs": 27}))
+    assert pruner._max_resource == 27

@@ -1,0 +1,334 @@
+"""The training loop, on a toy: which half of a small picture is bright."""
+
+from __future__ import annotations
+
+import math
+import pickle
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tunesvc import checkpoint, plugins, strategies, train
+from tunesvc.backbones.anatomy import Backbone, InputTransform, Stage
+from tunesvc.data import Split
+from tunesvc.errors import TrainingError, UsageError
+from tunesvc.spec import BackboneSpec, Knobs, TrialConfig
+from tunesvc.train import Diverged, Placement, Run
+from tunesvc.train.mixing import cutmix, mix, mixup
+from tunesvc.train.optimization import rate_factor
+
+CPU = Placement(torch.device("cpu"), autocast=False, channels_last=True, threads=1)
+PIXELS = InputTransform(8, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
+
+
+def pictures(count: int, seed: int = 0) -> Split:
+    """Noise of 8×8 pixels, brighter in the left (class 0) or right (class 1) half."""
+    chance = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 120, (count, 3, 8, 8), generator=chance)
+    targets = torch.arange(count) % 2
+    images[targets == 0, :, :, :4] += 80
+    images[targets == 1, :, :, 4:] += 80
+    return Split(images.to(torch.uint8), targets, ())
+
+
+def toy_backbone(outputs: int = 2, dropout: float = 0.0) -> Backbone:
+    """Two stages, each with a batch-norm, and a head."""
+    module = nn.Sequential()
+    module.add_module("one", nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
+    module.add_module("two", nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Flatten()))
+    module.add_module("head", nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * 16, outputs)))
+    stages = tuple(stage(module, name) for name in ("one", "two"))
+    norms = frozenset(f"{name}.1.{part}" for name in ("one", "two") for part in ("weight", "bias"))
+    return Backbone(module, stages, stage(module, "head"), norms, PIXELS, "")
+
+
+def stage(module: nn.Module, name: str) -> Stage:
+    parts = module.get_submodule(name).named_parameters()
+    return Stage(name, tuple(f"{name}.{part}" for part, _ in parts), (name,))
+
+
+def toy_run(
+    *, epochs: int = 3, seed: int = 5, task: str = "image-classification", **knobs: Any
+) -> Run:
+    settings = Knobs(**{"lr": 0.01, "batch_size": 16} | knobs)
+    train.seed(seed)
+    body = toy_backbone(1 if task == "image-regression" else 2, settings.dropout)
+    stages = [(stage.name, stage.parameters) for stage in body.stages]
+    plan = strategies.plan(stages, body.head.parameters, body.norm_parameters, settings, epochs)
+    config = TrialConfig(BackboneSpec(name="toy"), settings, epochs, seed)
+    first, second = pictures(60), pictures(30, seed=1)
+    if task == "image-regression":
+        first, second = (replace(s, targets=s.targets.float()) for s in (first, second))
+    return Run(body, plugins.load("task", task), first, second, config, CPU, plan)
+
+
+def numbers(run: Run) -> list[tuple[dict[str, float], float]]:
+    return [(epoch.metrics, epoch.train_loss) for epoch in train.fit(run)]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in run.module.state_dict().items()}
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def changed(run: Run) -> set[str]:
+    """Train to the end; return which entries of the model are not what they were."""
+    before = weights(run)
+    list(train.fit(run))
+    after = weights(run)
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+LIVELY: dict[str, Any] = {
+    "dropout": 0.3,
+    "mixup": 0.4,
+    "cutmix": 1.0,
+    "label_smoothing": 0.1,
+    "augmentation": "trivial-augment",
+    "warmup": 0.2,
+}
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+def test_every_optimizer_and_schedule_learns(optimizer: str, schedule: str) -> None:
+    """Each combination solves the toy, and every metric is a plain finite float."""
+    lr = 0.05 if optimizer == "sgd" else 0.003
+    *_, last = train.fit(toy_run(optimizer=optimizer, schedule=schedule, lr=lr, nesterov=True))
+    assert last.index == 2
+    assert last.metrics["accuracy"] > 0.9
+    assert last.metrics.keys() == plugins.load("task", "image-classification").metrics.keys()
+    assert all(type(value) is float and math.isfinite(value) for value in last.metrics.values())
+    assert last.seconds.keys() == {"train", "eval"}
+
+
+def test_regression_is_learned_with_the_same_loop() -> None:
+    """A task with number targets trains, mixed and all, and reports its own metrics."""
+    *_, last = train.fit(toy_run(task="image-regression", epochs=12, mixup=0.2, lr=0.02))
+    assert last.metrics.keys() == {"mse", "mae", "r2", "loss"}
+    assert last.metrics["r2"] > 0.5
+    assert last.metrics["mse"] == pytest.approx(last.metrics["loss"], rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    """Two runs of one configuration agree to the last bit, and another seed differs."""
+    assert numbers(toy_run(**LIVELY)) == numbers(toy_run(**LIVELY))
+    assert numbers(toy_run(**LIVELY)) != numbers(toy_run(**LIVELY, seed=6))
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
+        {"optimizer": "adamw", "strategy": "gradual-unfreeze"},
+        {"optimizer": "rmsprop", "lp_ft": True, "frozen_bn": True},
+        {"optimizer": "adam", "strategy": "last-stage", "schedule": "linear"},
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(knobs: dict[str, Any], tmp_path: Any) -> None:
+    """Stopped after epoch 2 and resumed in a new run: bit for bit the same model and metrics.
+
+    With momentum, schedule, mixing, augmentation and dropout; chance is used up in between.
+    """
+    whole = toy_run(epochs=4, **LIVELY, **knobs)
+    expected = numbers(whole)
+
+    first = toy_run(epochs=4, **LIVELY, **knobs)
+    epochs = train.fit(first)
+    begun = [(epoch.metrics, epoch.train_loss) for epoch in (next(epochs), next(epochs))]
+    checkpoint.save(first.state_dict(), tmp_path / "last.pt")
+    torch.rand(100)
+    resumed = toy_run(epochs=4, **LIVELY, **knobs)
+    state = checkpoint.load(tmp_path / "last.pt")
+    assert state is not None
+    resumed.load_state_dict(state)
+
+    assert resumed.next_epoch == 2
+    assert begun + numbers(resumed) == expected
+    assert same(weights(resumed), weights(whole))
+
+
+def test_two_runs_in_one_process_do_not_disturb_each_other() -> None:
+    """Epochs of two runs, taken in turns, are those of each run alone."""
+    alone = numbers(toy_run(**LIVELY))
+    one, other = train.fit(toy_run(**LIVELY)), train.fit(toy_run(**LIVELY, seed=9))
+    turns = [(a.metrics, a.train_loss) for a, _ in zip(one, other, strict=True)]
+    assert turns == alone
+
+
+def test_frozen_stages_stay_as_they_are() -> None:
+    """A linear probe changes the head and nothing else, batch-norm statistics included."""
+    assert changed(toy_run(strategy="linear-probe")) == {"head.1.weight", "head.1.bias"}
+
+
+def test_a_trained_stage_learns_its_statistics_too() -> None:
+    """last-stage: the second stage moves with its statistics, the first does not."""
+    assert {name.split(".")[0] for name in changed(toy_run(strategy="last-stage"))} == {
+        "two",
+        "head",
+    }
+
+
+def test_frozen_bn_keeps_statistics_and_affines() -> None:
+    """Under `frozen_bn` every layer but the batch-norms changes."""
+    moved = changed(toy_run(frozen_bn=True))
+    assert moved == {f"{layer}.{part}" for layer in ("one.0", "two.0", "head.1")
+                     for part in ("weight", "bias")}  # fmt: skip
+
+
+def test_phases_free_parameters_when_their_epoch_comes() -> None:
+    """Under LP-FT the body rests for the first epoch and moves in the second."""
+    run = toy_run(lp_ft=True, epochs=2)
+    epochs, before = train.fit(run), weights(run)
+    next(epochs)
+    after_one = weights(run)
+    next(epochs)
+    assert torch.equal(before["one.0.weight"], after_one["one.0.weight"])
+    assert not torch.equal(before["head.1.weight"], after_one["head.1.weight"])
+    assert not torch.equal(after_one["one.0.weight"], weights(run)["one.0.weight"])
+
+
+def test_the_state_holds_only_what_is_trained() -> None:
+    """A linear probe's state has the head and the buffers, not the body's parameters."""
+    run = toy_run(strategy="linear-probe")
+    kept = run.state_dict()["model"]
+    assert {name for name in kept if name.endswith(("weight", "bias"))} == {
+        "head.1.weight",
+        "head.1.bias",
+    }
+    assert "one.1.running_mean" in kept
+    assert run.parameters_trainable == 2 * (8 * 16) + 2
+    assert run.parameters_total > run.parameters_trainable
+
+
+def test_group_rates_and_decay_reach_the_optimizer() -> None:
+    """Head and body have their own rates, and biases and norms no decay."""
+    run = toy_run(head_lr_multiplier=10.0, weight_decay=0.1, lr=0.01)
+    found = {(round(g["peak_lr"], 6), g["weight_decay"]) for g in run.optimizer.param_groups}
+    assert found == {(0.01, 0.1), (0.01, 0.0), (0.1, 0.1), (0.1, 0.0)}
+
+
+@pytest.mark.parametrize(
+    ("step", "schedule", "warmup", "expected"),
+    [
+        (0, "constant", 0.0, 1.0),
+        (99, "constant", 0.0, 1.0),
+        (0, "linear", 0.0, 1.0),
+        (75, "linear", 0.0, 0.25),
+        (50, "cosine", 0.0, 0.5),  # cos(π/2) = 0
+        (0, "cosine", 0.1, 1 / 11),  # ten rising steps, then the peak
+        (9, "cosine", 0.1, 10 / 11),
+        (10, "cosine", 0.1, 1.0),
+        (55, "linear", 0.1, 0.5),  # half of the remaining 90
+    ],
+)
+def test_rate(step: int, schedule: str, warmup: float, expected: float) -> None:
+    """The rate's share of its peak at some of 100 steps."""
+    assert rate_factor(step, 100, schedule=schedule, warmup=warmup) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [60, 48, 49, 33])
+def test_the_schedule_counts_the_batches_that_come(count: int) -> None:
+    """Steps per epoch are those of the loader, which leaves out a last single image."""
+    run = toy_run()
+    run.train = pictures(count)
+    run.begin_epoch(0)
+    assert len(list(run.training_batches())) == run.steps_per_epoch
+
+
+def test_mixup_blends_images_and_targets_alike() -> None:
+    """λ = 0.75 keeps three quarters of an image and of its target."""
+    images = torch.arange(4.0).view(4, 1, 1, 1).expand(4, 3, 2, 2)
+    mixture = mixup(images, 0.75, random.Random(0))
+    assert mixture.images[1].unique().item() == pytest.approx(0.75 * 1 + 0.25 * 0)
+    mixed = mixture.targets(torch.eye(4))
+    assert mixed[1].tolist() == pytest.approx([0.25, 0.75, 0, 0])
+
+
+def test_cutmix_keeps_the_share_that_it_tells() -> None:
+    """Targets are mixed by the area really pasted, also where the box was cut off."""
+    images = torch.arange(2.0).view(2, 1, 1, 1).expand(2, 3, 16, 16)
+    for attempt in range(20):
+        mixture = cutmix(images, 0.6, random.Random(attempt))
+        assert mixture.images[1].mean().item() == pytest.approx(mixture.share)
+    assert images[1].unique().item() == 1  # the batch itself is left alone
+
+
+def test_mixing_follows_the_knobs() -> None:
+    """None when both are off; both kinds are met when both are on."""
+    images = torch.rand(4, 3, 8, 8)
+    assert mix(images, Knobs(), random.Random(0)) is None
+    both = Knobs(mixup=1.0, cutmix=1.0)
+    rng = random.Random(0)
+    mixtures = [mix(images, both, rng) for _ in range(30)]
+    pasted = [torch.isin(mixture.images, images).all().item() for mixture in mixtures if mixture]
+    assert 5 < sum(pasted) < 25
+
+
+def test_a_diverged_run_says_so() -> None:
+    """A loss that is no number ends the run, with the epoch in the error; it survives pickling."""
+    with pytest.raises(Diverged, match="epoch 1") as caught:
+        list(train.fit(toy_run(optimizer="sgd", lr=1e30)))
+    assert isinstance(caught.value, TrainingError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (again.epoch, str(again)) == (0, str(caught.value))
+
+
+def test_a_model_broken_by_its_last_step_diverged_too() -> None:
+    """Where the train loss is still finite and the validation loss is not, the run ends as well."""
+    run = toy_run(batch_size=60, optimizer="sgd", lr=1e30)  # one step per epoch
+    with pytest.raises(Diverged, match="validation"):
+        list(train.fit(run))
+
+
+def test_memory_that_does_not_suffice_is_explained() -> None:
+    """The device's out-of-memory error names the batch size to narrow."""
+    run = toy_run(batch_size=32)
+
+    def full(images: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    run.module.forward = full  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="batch_size 32"):
+        list(train.fit(run))
+
+
+def test_evaluation_is_the_models_alone() -> None:
+    """Evaluating twice gives the same, changes no weight, and equals the definition."""
+    run = toy_run(dropout=0.5)
+    list(train.fit(run))
+    before = weights(run)
+    metrics = train.evaluate(run, run.val)
+    assert metrics == train.evaluate(run, run.val)
+    assert same(before, weights(run))
+    images = (run.val.images.float() / 255 - 0.5) / 0.25
+    outputs = run.module(images)
+    expected = (outputs.argmax(1) == run.val.targets).float().mean().item()
+    assert metrics["accuracy"] == pytest.approx(expected)
+    loss = nn.functional.cross_entropy(outputs, run.val.targets).item()
+    assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+def test_place_names_the_devices_that_there_are() -> None:
+    """ "cpu" is placed and described; an absent device is a usage error that lists the known."""
+    placement = train.place("cpu")
+    assert placement.device == torch.device("cpu")
+    assert not placement.autocast
+    assert placement.threads == torch.get_num_threads() >= 1
+    assert placement.describe()["precision"] == "float32"
+    assert train.place(None).device.type in {"cuda", "mps", "cpu"}
+    with pytest.raises(UsageError, match="cuda:99") as caught:
+        train.place("cuda:99")
+    assert "cpu" in str(caught.value)
+
+
+def test_peak_memory_is_known() -> None:
+    """A process with torch in it uses between 50 MB and 100 GB."""
+    assert 50 < toy_run().peak_memory_mb < 100_000
