@@ -43,11 +43,11 @@ lint: $(VENV)/.installed-dev
 # Editable: what is edited is what runs. Both stamps follow pyproject.toml alone.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing tunesvc; torch is several GB, which takes a few minutes the first time"
-	$(PIP) install -q -e .
+	$(PIP) install -qq -e .
 	@touch "$@"
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(PIP) install -q -e ".[dev]"
+	$(PIP) install -qq -e ".[dev]"
 	@touch "$@"
 
 $(BIN)/python:

@@ -13,22 +13,42 @@ from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from tunesvc.storage import VARIABLE, Store, open_store, server
 
+MEMORY = Path("/dev/shm")  # where there is room, servers' files need no disk
 TEMPLATE = "template_tunesvc"
+
+
+def new_folder(megabytes: int) -> Path:
+    """Return a new folder with a short path that every user may enter.
+
+    Not below pytest's own folder: its mode 0700 keeps out the user that root's server runs as.
+    """
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > megabytes * 2**20
+    folder = Path(tempfile.mkdtemp(prefix="tsv-", dir=MEMORY if roomy else None))
+    folder.chmod(0o755)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)
 def home() -> Iterator[Path]:
-    """A home for this run: nobody's own studies are touched.
-
-    Not below pytest's own folder: its mode 0700 keeps out the user that root's server runs as.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="tunesvc-test-"))
-    folder.chmod(0o755)
+    """A home for this run: nobody's own studies are touched."""
+    folder = new_folder(megabytes=2048)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TUNESVC_HOME", str(folder))
         patch.delenv(VARIABLE, raising=False)
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder for homes; servers left there are stopped."""
+    folder = new_folder(megabytes=256)
+    yield folder
+    for data in folder.rglob("postgres"):
+        server.stop(data.parent, force=True)
+        if data.is_symlink():
+            shutil.rmtree(data.resolve(), ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ class Report:
         try:
             yield
         except TuneError as error:
-            self.problems.append(error)
+            if str(error) not in map(str, self.problems):
+                self.problems.append(error)
 
 
 def check(spec: StudySpec, base: Path) -> Report:
@@ -88,7 +89,7 @@ def _data(report: Report, spec: StudySpec, base: Path) -> None:
 def _backbone(report: Report, spec: StudySpec, label: str, base: Path) -> None:
     backbone, size = spec.backbone(label), spec.data.image_size
     check_weights(backbone, base=base)
-    body = build(backbone, 2, base=base, pretrained=False, image_size=size)
+    body = build(backbone, 2, base=base, image_size=size)  # loads the weights, so that they fit
     batch_size = max(_batch_sizes(spec))
     report.facts.setdefault("backbones", {})[label] = {
         "weights": backbone.weights,

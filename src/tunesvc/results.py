@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial
 from tunesvc import plugins
 from tunesvc import study as studies
 from tunesvc.analysis import Cell, TrialRow, strategy_table
+from tunesvc.spec import Knobs
 from tunesvc.study import Status, Study
 
 
@@ -18,7 +19,7 @@ class Results:
     """A study's outcome."""
 
     status: Status
-    knobs: dict[str, Any]  # the best trial's whole configuration, untuned knobs included
+    knobs: dict[str, Any]  # the best trial's configuration: every knob that acts in it, tuned or not
     validation: dict[str, float]  # every metric of the best trial after its last epoch
     test: dict[str, float] | None  # of the same model, once scored
     table: tuple[Cell, ...]
@@ -49,7 +50,7 @@ def results(study: Study) -> Results:
     best = trials[status.best.trial]
     return Results(
         status,
-        best.user_attrs["run"]["knobs"],
+        Knobs.model_validate(best.user_attrs["run"]["knobs"]).acting(),
         _metrics(best, set(plugins.load("task", study.spec.task).metrics)),
         studies.test_metrics(study, best.number),
         table,

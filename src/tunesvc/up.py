@@ -40,7 +40,8 @@ def cores() -> int:
 def placements(workers: int | None, device: str | None) -> list[str]:
     """Return one device per worker: one for each GPU, or two that share the CPU's cores."""
     found = [device] if device else devices() or ["cpu"]
-    count = workers or (min(2, cores()) if found == ["cpu"] else len(found))
+    usual = min(2, cores()) if found == ["cpu"] else len(found)
+    count = usual if workers is None else workers
     if count < 1:
         raise UsageError(f"--workers {count}: at least one worker is needed")
     return [found[index % len(found)] for index in range(count)]

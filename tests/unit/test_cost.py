@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+
 from tunesvc import cost
 from tunesvc.backbones import Backbone, InputTransform, Stage, skeleton
 from tunesvc.spec import BackboneSpec
@@ -16,9 +17,7 @@ TRANSFORM = InputTransform(8, 8, (0.0,) * 3, (1.0,) * 3, "bilinear")
 
 
 def toy(*layers: nn.Module) -> Backbone:
-    return Backbone(
-        nn.Sequential(*layers), (), Stage("head", (), ()), frozenset(), TRANSFORM, ""
-    )
+    return Backbone(nn.Sequential(*layers), (), Stage("head", (), ()), frozenset(), TRANSFORM, "")
 
 
 def test_parameters_are_counted_whole_and_trainable() -> None:

@@ -34,7 +34,7 @@ def run(given: Listing, folder: Path, size: int = 8, on_corrupt: str = "fail") -
 
 
 def _sixteen_bit(file: Path) -> None:
-    Image.fromarray(RAMP.astype(np.uint16) * 257).save(file)
+    Image.fromarray(RAMP.astype(np.uint16) * 256 + 9).save(file)
 
 
 def _palette_with_transparency(file: Path) -> None:

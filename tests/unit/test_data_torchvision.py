@@ -206,7 +206,7 @@ BUILD: dict[str, tuple[Callable[[Path], None], int, dict[str, int]]] = {
     "Flowers102": (flowers, 102, {"train": 102, "val": 102, "test": 102}),
     "Food101": (food, 2, {"train": 6, "val": 2, "test": 8}),
     "GTSRB": (gtsrb, 2, {"train": 6, "val": 2, "test": 8}),
-    "Imagenette": (imagenette, 2, {"train": 4, "val": 8, "test": 4}),
+    "Imagenette": (imagenette, 2, {"train": 6, "val": 8, "test": 2}),
     "KMNIST": (lambda root: mnist(root / "raw"), 10, {"val": 10, "test": 40}),
     "MNIST": (mnist, 10, {"train": 30, "val": 10, "test": 40}),
     "OxfordIIITPet": (pets, 2, {"train": 6, "val": 2, "test": 8}),

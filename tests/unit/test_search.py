@@ -74,6 +74,16 @@ def test_every_sampler_works_silently_in_a_conditional_space(kind: str, noise: l
     assert noise == []
 
 
+def test_the_first_trials_side_by_side_are_silent_too(noise: list[str]) -> None:
+    """QMC has nothing to say about conditions while no trial has ended."""
+    study_spec = spec(sampler="qmc")
+    space, study = build(study_spec), optuna.create_study()
+    for number in range(8):
+        study.sampler = search.sampler(study_spec, number)
+        space.suggest(study.ask())
+    assert noise == []
+
+
 @pytest.mark.parametrize("kind", ["tpe", "gp", "cmaes"])
 def test_samplers_that_learn_beat_random_draws(kind: str) -> None:
     """In a plain space the later half of the trials comes nearer to the optimum."""

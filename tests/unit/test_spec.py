@@ -394,6 +394,15 @@ def test_names(tmp_path: Path) -> None:
     assert load(path, name="dogs").name == "dogs"
 
 
+def test_a_name_that_cannot_be(tmp_path: Path) -> None:
+    """A file name with spaces is refused as a study's name, and `name:` mends it."""
+    path = tmp_path / "my pets.yaml"
+    path.write_text(MINIMAL)
+    with pytest.raises(SpecError, match=r"my pets\.yaml:1:1: name: may hold"):
+        load(path)
+    assert load(path, name="pets").name == "pets"
+
+
 def test_backbone_labels() -> None:
     """A backbone is called by its label, its name, or by name and weights where that is needed."""
     spec = read(

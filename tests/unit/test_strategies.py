@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from tunesvc.spec import STRATEGIES, Knobs
 from tunesvc.strategies import Plan, plan
 
@@ -158,9 +159,7 @@ def test_equal_rates_share_a_group() -> None:
 @pytest.mark.parametrize("lp_ft", [False, True])
 @pytest.mark.parametrize("epochs", [1, 2, 7])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_groups_hold_exactly_what_is_ever_trained(
-    strategy: str, epochs: int, lp_ft: bool
-) -> None:
+def test_groups_hold_exactly_what_is_ever_trained(strategy: str, epochs: int, lp_ft: bool) -> None:
     """Each such parameter stands in one group, and phases change from one to the next."""
     made = make(epochs, strategy=strategy, lp_ft=lp_ft, layer_decay=0.9)
     grouped = [name for group in made.groups for name in group.names]

@@ -107,6 +107,7 @@ def test_every_optimizer_and_schedule_learns(optimizer: str, schedule: str) -> N
     assert last.metrics.keys() == plugins.load("task", "image-classification").metrics.keys()
     assert all(type(value) is float and math.isfinite(value) for value in last.metrics.values())
     assert last.seconds.keys() == {"train", "eval"}
+    assert str(last).startswith("epoch 3: train_loss 0.")
 
 
 def test_regression_is_learned_with_the_same_loop() -> None:
@@ -314,6 +315,16 @@ def test_evaluation_is_the_models_alone() -> None:
     assert metrics["accuracy"] == pytest.approx(expected)
     loss = nn.functional.cross_entropy(outputs, run.val.targets).item()
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize(("side", "expected"), [(8, [30]), (256, [16, 14])])
+def test_large_images_are_evaluated_in_smaller_batches(side: int, expected: list[int]) -> None:
+    """On the CPU a batch has at most 2**20 pixels: 16 images of 256×256."""
+    run = toy_run()
+    run.backbone = replace(run.backbone, transform=replace(PIXELS, resize=side, crop=side))
+    images = torch.zeros(30, 3, side, side, dtype=torch.uint8)
+    batches = run.evaluation_batches(Split(images, torch.zeros(30, dtype=torch.long), ()))
+    assert [len(targets) for _, targets in batches] == expected
 
 
 def test_place_names_the_devices_that_there_are() -> None:

@@ -6,6 +6,7 @@ import shutil
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 
 import torch
 from filelock import FileLock
@@ -66,6 +67,8 @@ def _download(url: str, path: Path) -> None:
 
 
 def _absent(url: str, path: Path, error: Exception) -> WeightsError:
+    if isinstance(error, HTTPError):
+        error.close()  # it is the server's answer, too
     return WeightsError(
         f"the weights {path.name} are not on this machine and cannot be downloaded",
         f"{url}: {error}",

@@ -49,7 +49,7 @@ def body(
     try:
         with parameters_on_meta(empty):
             return models.get_model(name, **arguments)  # type: ignore[no-any-return]
-    except (TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError) as error:
+    except Exception as error:  # foreign arguments can end in any error
         shown = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise SpecError(
             f"backbones: {name} cannot be built with {shown}",

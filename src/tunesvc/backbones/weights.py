@@ -90,11 +90,10 @@ def named(spec: BackboneSpec) -> Any:
 
 
 def _unknown(spec: BackboneSpec, known: Mapping[str, Any]) -> UnknownNameError:
-    also = f"{suggest(spec.weights, known)}; also " if known else "it has none of its own; "
     return UnknownNameError(
         f"backbone {spec.name}: unknown weights {spec.weights!r}",
-        also + "`none`, or the path of a file (.pth, .pt, .th, .safetensors)",
-        "correct `weights` in the study file",
+        suggest(spec.weights, known) if known else "it has no pretrained weights",
+        f"write `weights: none` for a random start, or the path of a file ({', '.join(_SUFFIXES)})",
     )
 
 

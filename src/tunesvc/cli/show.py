@@ -100,6 +100,8 @@ def best_line(status: Status) -> str:
 
 def pace(status: Status) -> str:
     """Return rate and remaining time on one line."""
+    if status.state == "done":
+        return "done"
     if status.rate_per_minute is None:
         return "rate: not known yet"
     return f"{status.rate_per_minute:.1f} trials/min, {duration(status.eta_seconds)} left"

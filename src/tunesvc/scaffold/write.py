@@ -16,6 +16,7 @@ from tunesvc.scaffold.page import SCHEMA, page
 from tunesvc.space import auto
 from tunesvc.spec import Choices, Range, StudySpec, schema
 from tunesvc.spec.load import validate
+from tunesvc.spec.mistakes import KeyPath
 from tunesvc.spec.yaml_file import Document, Position
 
 _SMALL = ("mobilenet_v3_small", "resnet18")
@@ -102,7 +103,8 @@ def draft(
         "budget": {"trials": trials or chosen.trials, "epochs": _epochs(chosen, facts.images)},
         "pruner": dict(chosen.pruner),
     }
-    return validate(StudySpec, Document(written, {(): Position(1, 1)}), f"{written['name']}.yaml")
+    positions: dict[KeyPath, Position] = {(): Position(1, 1), ("name",): Position(1, 1)}
+    return validate(StudySpec, Document(written, positions), f"{written['name']}.yaml")
 
 
 def write(spec: StudySpec, facts: FolderFacts, destination: Path) -> Path:

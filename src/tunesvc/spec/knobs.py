@@ -59,6 +59,20 @@ class Knobs(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1, description="before the head")
     augmentation: Augmentation = "none"
 
+    def acting(self) -> dict[str, Scalar]:
+        """Return the knobs that do something in this configuration, by name."""
+        idle = {
+            "freeze_fraction": self.strategy != "freeze-fraction",
+            "lp_epochs": not self.lp_ft,
+            "momentum": self.optimizer not in ("sgd", "rmsprop"),
+            "nesterov": self.optimizer != "sgd",
+            "body_lr_multiplier": self.strategy == "linear-probe",
+            "layer_decay": self.strategy == "linear-probe",
+            "lp_ft": self.strategy in ("linear-probe", "from-scratch"),
+            "frozen_bn": self.strategy == "linear-probe",
+        }
+        return {name: value for name, value in self.model_dump().items() if not idle.get(name)}
+
 
 KnobName = Literal[
     "strategy",

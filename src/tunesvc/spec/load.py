@@ -51,7 +51,8 @@ def parse(
         SpecError: the document is not a study.
     """
     value = {"name": stem} | _mapping(document, path) | ({"name": name} if name else {})
-    document = Document(apply_settings(value, settings), _laid_over(document, settings))
+    positions = {("name",): Position(1, 1)} | _laid_over(document, settings)
+    document = Document(apply_settings(value, settings), positions)
     return validate(StudySpec, document, path)
 
 

@@ -53,8 +53,8 @@ def parse(text: str, origin: str) -> URL:
     """
     try:
         url = make_url(text.strip())
-    except (ArgumentError, ValueError):  # their words repeat the URL, so they are no cause to show
-        raise _unreadable(origin, f"{redact(text)!r} is not a URL") from None
+    except (ArgumentError, ValueError):  # their words repeat the URL: no cause to show
+        raise _unreadable(origin, "it is not a URL at all") from None
     if url.drivername not in _SCHEMES:
         raise _unreadable(origin, f"studies are kept in Postgres, and this is {url.drivername!r}")
     if "@" in (url.host or ""):

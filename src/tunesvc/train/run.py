@@ -28,7 +28,8 @@ from tunesvc.tasks import Task
 from tunesvc.train.optimization import optimizer
 from tunesvc.train.placement import Placement
 
-EVAL_BATCH = 256
+# Pixels of one evaluation batch: it must not need more memory than training does.
+_EVAL_PIXELS = {"cuda": 2**24, "mps": 2**22, "cpu": 2**20}
 
 
 def seed(value: int) -> None:
@@ -101,7 +102,9 @@ class Run:
 
     def evaluation_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield a split in its order: images (B, 3, crop, crop) float, targets (B,)."""
-        return self._batches(split, EVAL_BATCH, "none", training=False)
+        pixels = _EVAL_PIXELS[self.placement.device.type]
+        batch_size = min(256, max(1, pixels // self.backbone.transform.crop**2))
+        return self._batches(split, batch_size, "none", training=False)
 
     def _batches(
         self, split: Split, batch_size: int, augmentation: str, *, training: bool

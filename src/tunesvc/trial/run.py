@@ -155,7 +155,12 @@ class _Attempt:
             return False
         self.trial.set_user_attr("history", self.history)
         log.info("trial %d epoch %d: %s", self.trial.number, len(self.history), self.history[-1])
-        return training.next_epoch < training.config.epochs and self.trial.should_prune()
+        is_last = training.next_epoch == training.config.epochs
+        return not is_last and not self._is_default() and self.trial.should_prune()
+
+    def _is_default(self) -> bool:
+        """Untuned runs go to their end: everything tuned is compared with them."""
+        return self.trial.number < len(self.desk.study.spec.backbones)
 
     def _value(self) -> float | None:
         return float(self.history[-1][self.desk.metric]) if self.history else None
