@@ -22,11 +22,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/python -m tunesvc up studies/quickstart.yaml --until-done
 	@echo
 	@echo "Where to look next:"
-	@echo "  . $(BIN)/activate            then tunesvc is a command"
-	@echo "  tunesvc best quickstart         the winner again; tunesvc list: all studies"
+	@echo "  . $(BIN)/activate            from then on, tunesvc is a command in this terminal"
 	@echo "  studies/quickstart.yaml         what was just run, every line explained"
 	@echo "  studies/folder-template.yaml    the same for your own images"
-	@echo "  tunesvc dashboard               every trial, in the browser"
+	@echo "  README.md                       everything else"
 
 test: lint
 	$(BIN)/python -m coverage erase

@@ -6,6 +6,9 @@ import json
 import multiprocessing
 import subprocess
 import sys
+import time
+from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from tunesvc.errors import DataError, StudyError, UnknownNameError
 from tunesvc.leases import Leases
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store, open_store
-from tunesvc.study import Study
+from tunesvc.study import Study, creation
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tunesvc.storage", "alembic.command"])  # imported once for all
@@ -109,17 +112,34 @@ def test_half_created_study_is_completed(store: Store) -> None:
     assert study.names(store) == ["digits"]
 
 
-def _create(url: str) -> tuple[int, str]:
-    with open_store(url) as store:
-        made = make(store)
-    return made.id, made.uid
+def _create(url: str, start: Barrier, seconds: float, made: SimpleQueue[tuple[int, str]]) -> None:
+    """Create the study, resting between the look at what is stored and the writing."""
+    attributes = creation._attributes
+
+    def slowly(*args: Any) -> dict[str, Any]:
+        time.sleep(seconds)
+        return attributes(*args)
+
+    with open_store(url) as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(creation, "_attributes", slowly)
+        start.wait()
+        created = make(store)
+    made.put((created.id, created.uid))
 
 
 def test_processes_that_create_it_at_once_get_the_same(storage_url: str) -> None:
-    """Four processes, one study."""
-    with PROCESSES.Pool(4) as pool:
-        made = pool.map(_create, [storage_url] * 4, chunksize=1)
-    assert len(set(made)) == 1
+    """Three processes, one study."""
+    start, made = PROCESSES.Barrier(3), PROCESSES.SimpleQueue()
+    creators = [
+        PROCESSES.Process(target=_create, args=(storage_url, start, seconds, made))
+        for seconds in (0.1, 0.4, 0.7)
+    ]
+    for creator in creators:
+        creator.start()
+    for creator in creators:
+        creator.join()
+    assert [creator.exitcode for creator in creators] == [0, 0, 0]
+    assert len({made.get() for _ in creators}) == 1
 
 
 def test_unknown_study_suggests_a_known_one(store: Store) -> None:

@@ -384,6 +384,12 @@ def test_wrong_settings(setting: str, shown: str) -> None:
     assert "f.yaml" not in str(caught.value)
 
 
+def test_a_setting_hides_what_the_file_says() -> None:
+    """A key of the file that a setting replaced is no longer where mistakes are looked for."""
+    text = MINIMAL + "search_space: {lr: {low: 1, high: 2}}"
+    assert refusal(text, "search_space.lr={high: 3}") == ["--set: search_space.lr.low: is missing"]
+
+
 def test_names(tmp_path: Path) -> None:
     """A study is called as the caller says, else as the file says, else by the file's stem."""
     path = tmp_path / "pets.yaml"

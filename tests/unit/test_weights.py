@@ -174,6 +174,12 @@ def test_densenet_files_of_older_torchvisions_load(tmp_path: Path) -> None:
     assert torch.equal(module.get_parameter(key), state[key])
 
 
+def test_mnasnet_files_load(tmp_path: Path) -> None:
+    """Its module refuses a state that does not say which version of it wrote it."""
+    torch.save(dict(get_model("mnasnet0_5").state_dict()), tmp_path / "a.pth")
+    assert build(spec("a.pth", "mnasnet0_5"), 2, base=tmp_path).weights_sha256
+
+
 @pytest.mark.parametrize("weights", ["none", "a.pth"])
 def test_googlenet_undoes_the_normalisation_only_for_its_weights(
     weights: str, tmp_path: Path
@@ -193,7 +199,7 @@ def test_googlenet_undoes_the_normalisation_only_for_its_weights(
     [
         ("resnet18", "IMAGENET1K_V9", "did you mean 'IMAGENET1K_V1'"),
         ("tiny_resnet", "IMAGENET", "CIFAR10_10K"),
-        ("two_conv_cnn", "DEFAULT", "`none`"),
+        ("two_conv_cnn", "DEFAULT", "`weights: none`"),
     ],
 )
 def test_unknown_weights_are_told_the_known_ones(name: str, weights: str, told: str) -> None:

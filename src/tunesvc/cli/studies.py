@@ -167,6 +167,7 @@ def delete(
 ) -> None:
     """Delete a study, its trials and its checkpoints."""
     import shutil
+    import sys
 
     from tunesvc import places, study
     from tunesvc.errors import UsageError
@@ -175,8 +176,9 @@ def delete(
     with open_store(storage) as store, guard():
         found = study.open_study(store, name)
         finished = study.status(found).finished
-        if not yes and not typer.confirm(f"Delete {name} with {finished} finished trials?"):
-            raise UsageError("nothing was deleted", "", "add --yes where nobody can answer")
+        question = f"Delete {name} with {finished} finished trials?"
+        if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
+            raise UsageError("nothing was deleted", "", "answer y, or add --yes")
         study.delete(found, force=force)
         shutil.rmtree(study.artifact_folder(found, places.artifacts()), ignore_errors=True)
     typer.echo(f"{name} is deleted")

@@ -129,9 +129,7 @@ def _laid_over(document: Document, settings: Sequence[str]) -> dict[KeyPath, Pos
     """Return the positions, those of what the command line set being `Position(0, 0)`."""
     positions = dict(document.positions)
     for keys, new in map(_setting, settings):
-        stale = [path for path in positions if path[: len(keys)] == keys]
-        for path in stale:
-            del positions[path]
+        positions = {path: at for path, at in positions.items() if path[: len(keys)] != keys}
         for path in _prefixes(keys):
             positions.setdefault(path, Position(0, 0))
         positions |= {(*keys, *path): Position(0, 0) for path in new.positions}

@@ -51,7 +51,7 @@ class Programs:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            start_new_session=False,
+            start_new_session=True,
             check=False,
             user=self.user and self.user.pw_uid,
             group=self.user and self.user.pw_gid,

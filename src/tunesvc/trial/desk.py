@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ class Desk:
     listing: Listing = field(init=False)
     metric: str = field(init=False)
     optuna: optuna.Study = field(init=False)
+    asked: optuna.Trial | None = field(init=False, default=None)  # the trial begun last
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,15 +64,20 @@ class Desk:
         waiting = self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if given is not None and not waiting:
             self.optuna.enqueue_trial(given)
-        return int(self.optuna.ask()._trial_id)
+        self.asked = self.optuna.ask()
+        return int(self.asked._trial_id)
 
     def _given(self, number: int) -> dict[str, Any] | None:
         first = self.space.defaults()
         if number < len(first):
             return first[number]
         if self.study.spec.sampler.kind == "grid":
-            return self.space.grid()[number - len(first)]
+            return self._grid[number - len(first)]
         return None
+
+    @cached_property
+    def _grid(self) -> list[dict[str, Any]]:
+        return self.space.grid()
 
     def config(self, label: str, knobs: Knobs, number: int) -> TrialConfig:
         """Return what the training side needs; seeds derive from the digest and the number."""

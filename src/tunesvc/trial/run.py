@@ -68,10 +68,12 @@ def run(desk: Desk, lease: Lease, placement: Placement) -> Outcome:
 
 
 def _trial(desk: Desk, lease: Lease) -> optuna.Trial:
+    """Return the trial as `ask` gave it; one taken over as its first worker would have it."""
+    if desk.asked is not None and desk.asked._trial_id == lease.trial_id:
+        return desk.asked
     desk.optuna.get_trials(deepcopy=False)  # a cold storage does not know the trial's id yet
-    if lease.resumed:  # what its first worker had not drawn is drawn as that one would have
-        number = desk.optuna._storage.get_trial_number_from_id(lease.trial_id)
-        desk.optuna.sampler = search.sampler(desk.study.spec, number)
+    number = desk.optuna._storage.get_trial_number_from_id(lease.trial_id)
+    desk.optuna.sampler = search.sampler(desk.study.spec, number)
     return optuna.Trial(desk.optuna, lease.trial_id)
 
 

@@ -1,0 +1,264 @@
+"""The commands as a stranger types them: a study from its file to its winner."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, make_url, text
+
+from tunesvc.cli import main
+
+FILE = """\
+data: {kind: digits, subset: 200}
+backbones:
+  - {name: tiny_resnet, weights: none}
+  - {name: two_conv_cnn, weights: none}
+search_space:
+  lr: {low: 1e-4, high: 1e-1, log: true}
+  batch_size: 32
+budget: {trials: 8, epochs: 4}
+pruner: {kind: median, n_startup_trials: 2, n_warmup_steps: 0}
+sampler: random
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study file in a folder with spaces, and a Postgres of its own."""
+    folder = tmp_path / "my first studies"
+    folder.mkdir()
+    (folder / "tiny.yaml").write_text(FILE)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("TUNESVC_STORAGE", storage_url)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    return folder / "tiny.yaml"
+
+
+def tunesvc(*arguments: object, code: int = 0) -> str:
+    """Run a command in a process of its own; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tunesvc", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout + done.stderr
+
+
+def say(capsys: pytest.CaptureFixture[str], *arguments: object, code: int = 0) -> str:
+    """Run a command in this process; return what it printed."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert (ended.value.code or 0) == code, out + err
+    return out + err
+
+
+def status() -> dict[str, Any]:
+    """Ask for the study's state as a script would."""
+    found: dict[str, Any] = json.loads(tunesvc("status", "tiny", "--json"))
+    return found
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    """Start a command in the background."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tunesvc", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], pattern: str) -> str:
+    """Read a process's output up to a line that matches."""
+    assert process.stdout is not None
+    read = []
+    for line in process.stdout:
+        read.append(line)
+        if re.search(pattern, line):
+            return line
+    raise AssertionError(f"no line matches {pattern!r} in:\n{''.join(read)}")
+
+
+@pytest.mark.slow
+def test_up_to_the_end_with_an_interruption(study: Path) -> None:
+    """Ctrl-C stops cleanly, the same command continues to the exact budget and names the winner."""
+    first = started("up", study, "--until-done", "--no-dashboard")
+    wait_for(first, r"^[1-9]/8 trials")
+    first.send_signal(signal.SIGINT)
+    out, _ = first.communicate(timeout=60)
+    assert first.returncode == 130, out
+    assert "the same command continues" in out
+    assert status()["trials"]["running"] == 0
+    assert json.loads(tunesvc("list", "--json"))[0]["state"] == "open"
+
+    said = tunesvc("up", study, "--until-done", "--no-dashboard")
+    for words in ("8/8 trials", "validation  accuracy", "test        accuracy", "next:"):
+        assert words in said
+    assert re.search(r"two_conv_cnn +from-scratch", said)
+    end = status()
+    assert end["state"] == "done"
+    assert end["budget"] == {"trials": 8}
+    assert sum(end["trials"][s] for s in ("complete", "pruned", "fail")) == 8
+    assert end["trials"]["fail"] == end["trials"]["running"] == end["trials"]["waiting"] == 0
+    assert set(end["best"]) == {"trial", "value", "params"}
+    best = json.loads(tunesvc("best", "tiny", "--json"))
+    assert best["test"]["accuracy"] > 0.2
+    assert best["validation"]["accuracy"] == end["best"]["value"]
+
+
+@pytest.mark.slow
+def test_killed_workers_lose_nothing(study: Path) -> None:
+    """kill -9 in the middle: another worker ends the study with the exact budget."""
+    tunesvc("new-study", study)
+    killed = started("worker", "--study", "tiny", "--device", "cpu")
+    wait_for(killed, "trial 1 ")
+    killed.kill()
+    killed.communicate()
+    tunesvc("worker", "--study", "tiny", "--until-done", "--device", "cpu")
+    end = status()
+    assert (end["state"], end["trials"]["fail"]) == ("done", 0)
+    assert sum(end["trials"][s] for s in ("complete", "pruned")) == 8
+
+
+@pytest.mark.slow
+def test_stop_reaches_a_waiting_worker(study: Path) -> None:
+    """`tunesvc stop` ends it, with exit code 130 and a plain sentence."""
+    tunesvc("new-study", study, "--set", "budget.trials=2", "--set", "budget.epochs=1")
+    waiting = started("worker", "--study", "tiny", "--device", "cpu")
+    wait_for(waiting, "trial 1 ")
+    assert f"asked worker {waiting.pid}" in tunesvc("stop", "tiny")
+    out, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == 130
+    assert "stopped by SIGTERM" in out
+
+
+def test_study_s_life(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """new-study, list, status, pause, resume, delete."""
+    assert "8 trials on 2 backbone(s)" in say(capsys, "new-study", study)
+    assert "8 trials" in say(capsys, "new-study", study)  # the same one again is the same study
+    assert re.search(r"tiny +open +0/8", say(capsys, "list"))
+    assert "tiny is paused" in say(capsys, "pause", "tiny")
+    assert "tiny: paused" in say(capsys, "status", "tiny")
+    assert "tiny is open" in say(capsys, "resume", "tiny")
+    assert "no trial has ended yet" in say(capsys, "best", "tiny")
+    assert "add --yes" in say(capsys, "delete", "tiny", code=2)
+    assert "tiny is deleted" in say(capsys, "delete", "tiny", "--yes")
+    assert "no studies yet" in say(capsys, "list")
+    assert "tiny" in say(capsys, "status", "tiny", code=2)
+
+
+def test_dry_run_stores_nothing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It shows what `check` shows."""
+    said = say(capsys, "new-study", study, "--dry-run", "--set", "budget.trials=3")
+    assert "trials: 3" in said
+    assert "nothing was stored" in said
+    assert "no studies yet" in say(capsys, "list")
+
+
+def test_check_as_json(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Facts for a script: classes, counts, memory."""
+    found = json.loads(say(capsys, "check", study, "--json"))
+    assert found["ok"] is True
+    assert found["facts"]["data"]["splits"]["train"]["images"] == 200
+    assert found["facts"]["backbones"]["tiny_resnet"]["training_memory_mb"] > 0
+
+
+def test_doctor_finds_the_database(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Versions, devices, storage, folders, and no problem."""
+    found = json.loads(say(capsys, "doctor", "--json"))
+    assert found["problems"] == []
+    assert found["storage"]["postgres"]
+    assert found["devices"][0]["device"] == "cpu"
+    assert "ok:" in say(capsys, "doctor")
+
+
+def test_doctor_says_what_is_wrong(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that is down is a problem with a fix, and the rest is still shown."""
+    monkeypatch.setenv("TUNESVC_STORAGE", "postgresql://me@127.0.0.1:9/none")
+    said = say(capsys, "doctor", code=3)
+    assert "problem:" in said
+    assert "fix:" in said
+
+
+def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """Editors read it."""
+    assert json.loads(say(capsys, "schema"))["title"] == "tunesvc study"
+
+
+def test_new_study_from_a_folder(
+    study: Path, flower_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A commented file that reads back, and a stored study."""
+    said = say(
+        capsys,
+        *("new-study", "--data", flower_folder, "--backbones", "two_conv_cnn"),
+        *("--preset", "quick", "--trials", 3, "--no-check"),
+    )
+    written = Path("studies") / f"{flower_folder.name}.yaml"
+    assert f"wrote {written}" in said
+    assert "#" in written.read_text()
+    assert flower_folder.name in say(capsys, "list")
+
+
+def test_new_study_without_anything_says_what_it_needs(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is at the terminal: no question is asked."""
+    assert "--data DIR" in say(capsys, "new-study", code=2)
+
+
+@pytest.fixture
+def flower_folder(tmp_path: Path) -> Iterator[Path]:
+    """Two classes of a few made-up pictures."""
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path / "garden"
+    for shade, label in enumerate(("rose", "tulip")):
+        (folder / label).mkdir(parents=True)
+        for index in range(6):
+            pixels = np.full((32, 32, 3), 40 * shade + 9 * index, dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{index}.png")
+    yield folder
+
+
+def test_a_password_is_seen_nowhere(
+    study: Path, admin: Engine, storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in `ps`, not in logs, not in the study, not in what is printed."""
+    secret = "Ge1heim+Geheim"
+    with admin.connect() as connection:
+        connection.execute(text(f"ALTER ROLE tunesvc PASSWORD '{secret}'"))
+    url = make_url(storage_url).set(password=secret).render_as_string(hide_password=False)
+    monkeypatch.setenv("TUNESVC_STORAGE", url)
+    running = started("up", study, "--until-done", "--no-dashboard", "--workers", "1")
+    line = wait_for(running, r"^[1-9]/8 trials")
+    seen = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
+    running.send_signal(signal.SIGTERM)
+    out, _ = running.communicate(timeout=60)
+    logs = Path(os.environ["TUNESVC_HOME"], "logs").glob("tiny-*.log")
+    texts = [line, out, seen, tunesvc("status", "tiny", "--json"), tunesvc("doctor")]
+    texts += [log.read_text() for log in logs]
+    with admin.execution_options(isolation_level="AUTOCOMMIT").connect():
+        assert not any(secret in words for words in texts)
+    deadline = time.monotonic() + 10
+    while subprocess.run(["pgrep", "-f", "study tiny"], capture_output=True).stdout:
+        assert time.monotonic() < deadline, "a worker is left over"
+        time.sleep(0.2)
