@@ -1,6 +1,6 @@
 """Every bad input that the README's table names: what it prints, and that nothing is lost.
 
-The table is made from these runs. After changing a message: UPDATE_README=1 pytest tests/test_bad_input.py
+The table is made from these runs. After a change of words: UPDATE_README=1 pytest THIS_FILE
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ CASES = (
         4,
         ("resnet18-f37072fd.pth", "checkpoints"),
     ),
-    Case("unknown weights", lambda f: backbone(f, "resnet18", "IMAGENET22K"), 2, ("IMAGENET1K_V1",)),
+    Case("unknown weights", lambda f: backbone(f, "resnet18", "IN22K"), 2, ("IMAGENET1K_V1",)),
     Case("weights file missing", lambda f: backbone(f, "resnet18", "my.pth"), 4, ("my.pth",)),
     Case("weights that do not fit", foreign_weights, 4, ("weights.pth", "width_mult")),
     Case("pickled weights with code in them", pickled_code, 4, ("weights.pth", "safetensors")),
@@ -190,9 +190,7 @@ CASES = (
 
 
 @pytest.fixture
-def place(
-    tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Path:
+def place(tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, a home and caches of its own, a real Postgres."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TUNESVC_STORAGE", storage_url)

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from sqlalchemy import Engine, make_url, text
 
 from tunesvc.cli import main
@@ -225,18 +226,15 @@ def test_new_study_without_anything_says_what_it_needs(
 
 
 @pytest.fixture
-def flower_folder(tmp_path: Path) -> Iterator[Path]:
+def flower_folder(tmp_path: Path) -> Path:
     """Two classes of a few made-up pictures."""
-    import numpy as np
-    from PIL import Image
-
     folder = tmp_path / "garden"
     for shade, label in enumerate(("rose", "tulip")):
         (folder / label).mkdir(parents=True)
         for index in range(6):
             pixels = np.full((32, 32, 3), 40 * shade + 9 * index, dtype=np.uint8)
             Image.fromarray(pixels).save(folder / label / f"{index}.png")
-    yield folder
+    return folder
 
 
 def test_a_password_is_seen_nowhere(

@@ -13,6 +13,7 @@ from tunesvc.storage import open_store
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8080, 20
+THREADS = 8
 
 
 def free_port(first: int = FIRST_PORT) -> int:
@@ -41,5 +42,5 @@ def serve(storage: str | None, port: int) -> None:
     import waitress
     from optuna_dashboard import wsgi
 
-    with open_store(storage) as store:
-        waitress.serve(wsgi(store.optuna), host=HOST, port=port, threads=8, _quiet=True)
+    with open_store(storage, connections=THREADS) as store:
+        waitress.serve(wsgi(store.optuna), host=HOST, port=port, threads=THREADS, _quiet=True)

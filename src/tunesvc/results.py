@@ -19,7 +19,7 @@ class Results:
     """A study's outcome."""
 
     status: Status
-    knobs: dict[str, Any]  # the best trial's configuration: every knob that acts in it, tuned or not
+    knobs: dict[str, Any]  # of the best trial: every one that acts in it, tuned or not
     validation: dict[str, float]  # every metric of the best trial after its last epoch
     test: dict[str, float] | None  # of the same model, once scored
     table: tuple[Cell, ...]

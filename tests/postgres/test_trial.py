@@ -246,7 +246,7 @@ def test_only_the_best_models_are_kept(desk: Desk) -> None:
     for _ in range(4):
         run_next(desk)
     kept = {path.name for path in retention.folder(desk.artifacts, desk.study, 0).parent.iterdir()}
-    best = retention.best(desk.optuna, retention.KEPT)
+    best = retention.best(desk.trials, retention.KEPT)
     assert kept == {f"trial-{number:05d}" for number in best}
     assert len(kept) == 3
 
@@ -275,6 +275,18 @@ def test_changed_data_is_refused(desk: Desk, store: Store, tmp_path: Path) -> No
     study.set_fingerprint(desk.study, desk.listing.fingerprint)
     with pytest.raises(DataError):
         study.set_fingerprint(desk.study, "another")
+
+
+def test_regression_runs_through_the_same_path(store: Store, tmp_path: Path) -> None:
+    """Another task, other metrics, the other direction: nothing else changes."""
+    made = spec(task="image-regression", budget={"trials": 2, "epochs": 2})
+    desk = desk_of(store, tmp_path, made)
+    assert [run_next(desk).state for _ in range(2)] == [TrialState.COMPLETE] * 2
+    found = results(desk.study)
+    assert (found.status.metric, found.status.direction) == ("mse", "minimize")
+    assert found.status.best is not None
+    assert found.status.best.value == min(trial(desk, number).value or 0 for number in range(2))
+    assert set(found.validation) == {"mse", "mae", "r2", "loss"}
 
 
 def test_results_of_an_empty_study(desk: Desk) -> None:

@@ -52,9 +52,7 @@ def wait_for_end(fleet: up.Fleet) -> None:
         time.sleep(0.1)
 
 
-def test_a_worker_s_error_is_passed_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_s_error_is_passed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its exit code and last words reach whoever started it; nothing is left running."""
     monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
     monkeypatch.setenv("TUNESVC_STORAGE", "postgresql://nobody@127.0.0.1:9/none")

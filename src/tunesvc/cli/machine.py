@@ -71,7 +71,7 @@ def _finish(made: Study, device: str) -> None:
     """
     from tunesvc import places
     from tunesvc.cli import show
-    from tunesvc.errors import TrainingError
+    from tunesvc.errors import StudyError, TrainingError
     from tunesvc.results import results
     from tunesvc.train import place
     from tunesvc.trial import Desk, score
@@ -84,7 +84,10 @@ def _finish(made: Study, device: str) -> None:
             f"tunesvc dashboard shows each trial's reason; logs are in {places.logs()}",
         )
     desk = Desk(made, places.cache(), places.artifacts())
-    score(desk, found.status.best.trial, place(device))
+    try:
+        score(desk, found.status.best.trial, place(device))
+    except StudyError as error:  # it was trained on another machine
+        typer.echo(str(error), err=True)
     show.print_results(results(made))
     typer.echo(
         f"\nnext:  tunesvc dashboard                        every trial in the browser\n"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -177,7 +176,7 @@ def print_results(found: Results) -> None:
     untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
     console.print(f"  as default  {params(untouched)}", markup=False)
     console.print(f"  validation  {_metrics(found.validation, status.metric)}", markup=False)
-    missing = "not scored (there is no test split, or its model is on another machine)"
+    missing = "not scored: no test split (data.split.test holds one out), or not by this machine"
     test = _metrics(found.test, status.metric) if found.test else missing
     console.print(f"  test        {test}\n", markup=False)
     columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")

@@ -111,12 +111,28 @@ def _write(
         )
     if preset is None and ask:
         preset = typer.prompt("Preset", default="balanced", show_choices=True)
-    chosen = [part.strip() for part in backbones.split(",") if part.strip()] if backbones else None
+    if backbones is None and ask:
+        backbones = typer.prompt("Backbones, separated by commas (empty: the preset's)", default="")
+    chosen = [part.strip() for part in (backbones or "").split(",") if part.strip()] or None
+    _refuse_unknown(chosen or [])
     path = scaffold.write_for_folder(
         data, backbones=chosen, preset=preset or "balanced", trials=trials, name=name
     )
     typer.echo(f"wrote {path}: read it, change it, it is yours")
     return path
+
+
+def _refuse_unknown(backbones: list[str]) -> None:
+    """Nothing is written for a misspelt backbone."""
+    from tunesvc.errors import UnknownNameError, suggest
+
+    if not backbones:
+        return
+    from tunesvc.backbones import names
+
+    for name in backbones:
+        if name not in names():
+            raise UnknownNameError(f"unknown backbone {name!r}", suggest(name, names()))
 
 
 def check(

@@ -38,7 +38,7 @@ class Desk:
     task: Task = field(init=False)
     listing: Listing = field(init=False)
     metric: str = field(init=False)
-    optuna: optuna.Study = field(init=False)
+    trials: optuna.Study = field(init=False)
     asked: optuna.Trial | None = field(init=False, default=None)  # the trial begun last
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)
 
@@ -51,20 +51,20 @@ class Desk:
         for backbone in spec.backbones:
             check_weights(backbone, base=base)
         studies.set_fingerprint(self.study, self.listing.fingerprint)
-        self.optuna = self.study.optuna(pruner=search.pruner(spec))
+        self.trials = self.study.optuna(pruner=search.pruner(spec))
 
     def begin(self, number: int) -> int:
         """Create the trial that is to have this number; return its id. Called by `Leases.claim`.
 
         The defaults come first, then the grid's points where there is a grid, then the sampler.
         """
-        self.optuna.sampler = search.sampler(self.study.spec, number)
+        self.trials.sampler = search.sampler(self.study.spec, number)
         given = self._given(number)
         # A WAITING trial is one whose worker died right here, or one that a person enqueued.
-        waiting = self.optuna.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        waiting = self.trials.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if given is not None and not waiting:
-            self.optuna.enqueue_trial(given)
-        self.asked = self.optuna.ask()
+            self.trials.enqueue_trial(given)
+        self.asked = self.trials.ask()
         return int(self.asked._trial_id)
 
     def _given(self, number: int) -> dict[str, Any] | None:

@@ -25,12 +25,12 @@ from optuna.trial import TrialState
 from tunesvc import checkpoint, search, train
 from tunesvc.errors import StorageError, TuneError
 from tunesvc.leases import Lease
+from tunesvc.provenance import provenance
 from tunesvc.spec import TrialConfig
 from tunesvc.storage import guard
 from tunesvc.train import Diverged, Epoch, Placement, Run
 from tunesvc.trial import retention
 from tunesvc.trial.desk import Desk
-from tunesvc.provenance import provenance
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ def run(desk: Desk, lease: Lease, placement: Placement) -> Outcome:
         if outcome.reason:
             trial.set_user_attr("reason", outcome.reason)
         value = outcome.value if outcome.state is TrialState.COMPLETE else None
-        desk.optuna.tell(trial, value, state=outcome.state)
-        retention.forget(desk.artifacts, desk.study, desk.optuna)
+        desk.trials.tell(trial, value, state=outcome.state)
+        retention.forget(desk.artifacts, desk.study, desk.trials)
     return outcome
 
 
@@ -71,10 +71,10 @@ def _trial(desk: Desk, lease: Lease) -> optuna.Trial:
     """Return the trial as `ask` gave it; one taken over as its first worker would have it."""
     if desk.asked is not None and desk.asked._trial_id == lease.trial_id:
         return desk.asked
-    desk.optuna.get_trials(deepcopy=False)  # a cold storage does not know the trial's id yet
-    number = desk.optuna._storage.get_trial_number_from_id(lease.trial_id)
-    desk.optuna.sampler = search.sampler(desk.study.spec, number)
-    return optuna.Trial(desk.optuna, lease.trial_id)
+    desk.trials.get_trials(deepcopy=False)  # a cold storage does not know the trial's id yet
+    number = desk.trials._storage.get_trial_number_from_id(lease.trial_id)
+    desk.trials.sampler = search.sampler(desk.study.spec, number)
+    return optuna.Trial(desk.trials, lease.trial_id)
 
 
 def _attempt(attempt: _Attempt) -> Outcome:

@@ -30,7 +30,7 @@ def score(desk: Desk, number: int, placement: Placement) -> dict[str, float] | N
             f"{desk.checkpoint(number)} does not exist or cannot be read",
             "only the best trials' models are kept, on the machine (or share) that trained them",
         )
-    params = next(t.params for t in desk.optuna.trials if t.number == number)
+    params = next(t.params for t in desk.trials.trials if t.number == number)
     config = desk.config(*desk.space.resolve(params), number)
     first, second, test = desk.splits(config, "train", "val", "test")
     training = desk.training(config, first, second, placement)
