@@ -22,6 +22,7 @@ class Results:
     knobs: dict[str, Any]  # of the best trial: every one that acts in it, tuned or not
     validation: dict[str, float]  # every metric of the best trial after its last epoch
     test: dict[str, float] | None  # of the same model, once scored
+    untuned: tuple[int, float] | None  # number and value of its backbone's default trial
     table: tuple[Cell, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -35,6 +36,7 @@ class Results:
             "knobs": self.knobs,
             "validation": self.validation,
             "test": self.test,
+            "untuned": self.untuned and {"trial": self.untuned[0], "value": self.untuned[1]},
             "strategies": [asdict(row) for row in self.table],
         }
 
@@ -46,15 +48,25 @@ def results(study: Study) -> Results:
     rows = [_row(trial) for trial in trials if trial.state.is_finished()]
     table = strategy_table(rows, status.direction)
     if status.best is None:
-        return Results(status, {}, {}, None, table)
+        return Results(status, {}, {}, None, None, table)
     best = trials[status.best.trial]
     return Results(
         status,
         Knobs.model_validate(best.user_attrs["run"]["knobs"]).acting(),
         _metrics(best, set(plugins.load("task", study.spec.task).metrics)),
         studies.test_metrics(study, best.number),
+        _untuned(study, best, trials),
         table,
     )
+
+
+def _untuned(
+    study: Study, best: FrozenTrial, trials: list[FrozenTrial]
+) -> tuple[int, float] | None:
+    """The defaults run first, in the order of the file's backbones."""
+    number = study.spec.backbone_labels.index(best.user_attrs["run"]["backbone"])
+    value = trials[number].value
+    return None if value is None else (number, value)
 
 
 def _row(trial: FrozenTrial) -> TrialRow:

@@ -13,6 +13,7 @@ from tunesvc.cli.options import Device, Json, Name, Settings, Storage, print_jso
 
 if TYPE_CHECKING:
     from tunesvc.study import Study
+    from tunesvc.train import Epoch
 
 
 def up(
@@ -90,9 +91,10 @@ def _finish(made: Study, device: str) -> None:
         typer.echo(str(error), err=True)
     show.print_results(results(made))
     typer.echo(
-        f"\nnext:  tunesvc dashboard                        every trial in the browser\n"
-        f"       tunesvc best {made.name} --json       the winner for a script\n"
-        f"       tunesvc new-study --data YOUR_FOLDER     the same for your own images"
+        "\nnext:\n"
+        "  tunesvc dashboard                       every trial, in the browser\n"
+        f"  tunesvc best {made.name + ' --json':<27}the winner, for a script\n"
+        "  tunesvc new-study --data YOUR_FOLDER    the same for your own images"
     )
 
 
@@ -176,7 +178,11 @@ def pretrain(
     """Train a backbone from scratch and write its weights."""
     from tunesvc.pretrain import pretrain as train
 
-    written = train(file, out=out, keep_epochs=keep_epochs, device=device, on_epoch=typer.echo)
+    def tell(epoch: Epoch) -> None:
+        metrics = "  ".join(f"{name} {value:.4f}" for name, value in epoch.metrics.items())
+        typer.echo(f"epoch {epoch.index + 1}: train loss {epoch.train_loss:.4f}  {metrics}")
+
+    written = train(file, out=out, keep_epochs=keep_epochs, device=device, on_epoch=tell)
     typer.echo(f"wrote {written}; use it as `weights: {written}/weights.safetensors`")
 
 

@@ -59,7 +59,7 @@ def _flat(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_flat, value))
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.4g}"
     return "–" if value is None else str(value)
 
 
@@ -92,7 +92,7 @@ def counts(status: Status) -> str:
 def best_line(status: Status) -> str:
     """Return the best trial so far on one line."""
     if status.best is None:
-        return "best: none yet"
+        return "no trial has ended yet"
     best = status.best
     return f"best {status.metric} {best.value:.4f} (trial {best.trial})  {params(best.params)}"
 
@@ -111,8 +111,7 @@ class Progress:
 
     def __init__(self, study: str, url: str | None, devices: list[str]) -> None:
         self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
-        self._last = ""
-        self._said = 0.0
+        self._counts = self._best = ""
         address = f", dashboard {url}" if url else ""
         workers = f"{len(devices)} worker(s) on {', '.join(sorted(set(devices)))}"
         console.print(f"study {study}: {workers}{address}", markup=False)
@@ -131,10 +130,12 @@ class Progress:
         if self._live:
             self._live.update(_picture(status))
             return
-        line = f"{counts(status)}; {best_line(status)}"
-        if line != self._last:
-            console.print(f"{line}; {pace(status)}", markup=False)
-            self._last = line
+        if best_line(status) != self._best:
+            self._best = best_line(status)
+            console.print(self._best, markup=False)
+        if counts(status) != self._counts:
+            self._counts = counts(status)
+            console.print(f"{self._counts}; {pace(status)}", markup=False)
 
 
 def _picture(status: Status) -> Group:
@@ -176,11 +177,20 @@ def print_results(found: Results) -> None:
     untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
     console.print(f"  as default  {params(untouched)}", markup=False)
     console.print(f"  validation  {_metrics(found.validation, status.metric)}", markup=False)
+    if found.untuned is not None:
+        console.print(f"  untuned     {_untuned(found)}", markup=False)
     missing = "not scored: no test split (data.split.test holds one out), or not by this machine"
     test = _metrics(found.test, status.metric) if found.test else missing
     console.print(f"  test        {test}\n", markup=False)
     columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
     table(columns, (_strategy_row(row) for row in found.table))
+
+
+def _untuned(found: Results) -> str:
+    number, value = found.untuned or (0, 0.0)
+    gain = found.validation[found.status.metric] - value
+    same = f"the same backbone at its defaults, trial {number}"
+    return f"{found.status.metric} {value:.4f} ({same}); tuning changed it by {gain:+.4f}"
 
 
 def _knob_names(names: Iterable[str]) -> set[str]:
