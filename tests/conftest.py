@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 
 from tunesvc.storage import VARIABLE, Store, open_store, server
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tunesvc.storage", "alembic.command"])  # imported once for all
 
 MEMORY = Path("/dev/shm")  # where there is room, servers' files need no disk
 TEMPLATE = "template_tunesvc"
@@ -92,3 +99,25 @@ def _database(admin: Engine, template: str) -> Iterator[str]:
 
 def _url(admin: Engine, database: str) -> str:
     return make_url(admin.url).set(database=database).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def at_once() -> Callable[[Callable[[Any], Any], list[Any]], list[Any]]:
+    """Call a function in as many processes as it has arguments, all at the same moment."""
+
+    def call(function: Callable[[Any], Any], arguments: list[Any]) -> list[Any]:
+        start = PROCESSES.Barrier(len(arguments))
+        # Not a Pool: it ends its processes by SIGTERM, in which coverage's own handler may hang.
+        with ProcessPoolExecutor(len(arguments), PROCESSES, _keep, (start,)) as processes:
+            return list(processes.map(_together, [function] * len(arguments), arguments))
+
+    return call
+
+
+def _keep(start: Barrier) -> None:
+    globals()["_START"] = start
+
+
+def _together(function: Callable[[Any], Any], argument: Any) -> Any:
+    globals()["_START"].wait(timeout=60)
+    return function(argument)

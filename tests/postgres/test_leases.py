@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import optuna
 import pytest
@@ -17,8 +17,7 @@ from sqlalchemy import text
 from tunesvc.leases import Leases, held
 from tunesvc.storage import Store, open_store
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tunesvc.storage", "alembic.command"])  # imported once for all
+AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
 # Claims one trial of study argv[1], says which, and holds it until killed.
 HOLDER = """
@@ -61,10 +60,11 @@ def _work(url: str) -> list[int]:
     return mine
 
 
-def test_four_processes_spend_the_budget_exactly(study: optuna.Study, storage_url: str) -> None:
+def test_four_processes_spend_the_budget_exactly(
+    study: optuna.Study, storage_url: str, at_once: AtOnce
+) -> None:
     """Fifty trials of fifty, none begun twice, none left over."""
-    with PROCESSES.Pool(4) as pool:
-        ran = [trial for mine in pool.map(_work, [storage_url] * 4, chunksize=1) for trial in mine]
+    ran = [trial for mine in at_once(_work, [storage_url] * 4) for trial in mine]
     assert len(ran) == len(set(ran)) == 50
     assert [trial.number for trial in study.trials] == list(range(50))
     assert all(trial.state.is_finished() for trial in study.trials)

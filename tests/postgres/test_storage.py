@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -14,8 +14,7 @@ from tunesvc.errors import StorageError
 from tunesvc.leases import Leases, held
 from tunesvc.storage import VARIABLE, Store, guard, open_store
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tunesvc.storage", "alembic.command"])  # imported once for all
+AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
 
 def _open(url: str) -> int:
@@ -23,10 +22,9 @@ def _open(url: str) -> int:
         return len(store.optuna.get_all_studies())
 
 
-def test_eight_processes_open_an_empty_database_at_once(empty_url: str) -> None:
+def test_eight_processes_open_an_empty_database_at_once(empty_url: str, at_once: AtOnce) -> None:
     """Each finds Optuna's tables made, by whoever was first."""
-    with PROCESSES.Pool(8) as pool:
-        assert pool.map(_open, [empty_url] * 8, chunksize=1) == [0] * 8
+    assert at_once(_open, [empty_url] * 8) == [0] * 8
 
 
 def test_store_shows_no_password(storage_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import subprocess
 import sys
 import time
-from multiprocessing.queues import SimpleQueue
-from multiprocessing.synchronize import Barrier
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,7 @@ from tunesvc.spec import StudySpec
 from tunesvc.storage import Store, open_store
 from tunesvc.study import Study, creation
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tunesvc.storage", "alembic.command"])  # imported once for all
+AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
 
 def spec(name: str = "digits", **changes: Any) -> StudySpec:
@@ -112,8 +109,9 @@ def test_half_created_study_is_completed(store: Store) -> None:
     assert study.names(store) == ["digits"]
 
 
-def _create(url: str, start: Barrier, seconds: float, made: SimpleQueue[tuple[int, str]]) -> None:
+def _create(url_and_seconds: tuple[str, float]) -> tuple[int, str]:
     """Create the study, resting between the look at what is stored and the writing."""
+    url, seconds = url_and_seconds
     attributes = creation._attributes
 
     def slowly(*args: Any) -> dict[str, Any]:
@@ -122,24 +120,14 @@ def _create(url: str, start: Barrier, seconds: float, made: SimpleQueue[tuple[in
 
     with open_store(url) as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(creation, "_attributes", slowly)
-        start.wait()
         created = make(store)
-    made.put((created.id, created.uid))
+    return created.id, created.uid
 
 
-def test_processes_that_create_it_at_once_get_the_same(storage_url: str) -> None:
+def test_processes_that_create_it_at_once_get_the_same(storage_url: str, at_once: AtOnce) -> None:
     """Three processes, one study."""
-    start, made = PROCESSES.Barrier(3), PROCESSES.SimpleQueue()
-    creators = [
-        PROCESSES.Process(target=_create, args=(storage_url, start, seconds, made))
-        for seconds in (0.1, 0.4, 0.7)
-    ]
-    for creator in creators:
-        creator.start()
-    for creator in creators:
-        creator.join()
-    assert [creator.exitcode for creator in creators] == [0, 0, 0]
-    assert len({made.get() for _ in creators}) == 1
+    made = at_once(_create, [(storage_url, 0.2), (storage_url, 0.6), (storage_url, 1.0)])
+    assert len(set(made)) == 1
 
 
 def test_unknown_study_suggests_a_known_one(store: Store) -> None:

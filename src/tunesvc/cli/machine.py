@@ -13,7 +13,6 @@ from tunesvc.cli.options import Device, Json, Name, Settings, Storage, print_jso
 
 if TYPE_CHECKING:
     from tunesvc.study import Study
-    from tunesvc.train import Epoch
 
 
 def up(
@@ -168,7 +167,7 @@ def dashboard(
 def pretrain(
     file: Annotated[Path, typer.Argument(help="Pretraining file (studies/pretrain/*.yaml).")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Folder to write; default: the file's name.")
+        Path | None, typer.Option("--out", "-o", help="Folder to write; default: weights/NAME.")
     ] = None,
     keep_epochs: Annotated[
         bool, typer.Option("--keep-epochs", help="Keep the weights of every epoch.")
@@ -178,11 +177,7 @@ def pretrain(
     """Train a backbone from scratch and write its weights."""
     from tunesvc.pretrain import pretrain as train
 
-    def tell(epoch: Epoch) -> None:
-        metrics = "  ".join(f"{name} {value:.4f}" for name, value in epoch.metrics.items())
-        typer.echo(f"epoch {epoch.index + 1}: train loss {epoch.train_loss:.4f}  {metrics}")
-
-    written = train(file, out=out, keep_epochs=keep_epochs, device=device, on_epoch=tell)
+    written = train(file, out=out, keep_epochs=keep_epochs, device=device, on_epoch=typer.echo)
     typer.echo(f"wrote {written}; use it as `weights: {written}/weights.safetensors`")
 
 
