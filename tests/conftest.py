@@ -89,6 +89,22 @@ def store(storage_url: str) -> Iterator[Store]:
         yield opened
 
 
+@pytest.fixture
+def locked(admin: Engine, home: Path) -> Iterator[None]:
+    """A user `locked` with the password `right`, and a user `crowded` who may not connect once."""
+    rules = home / "postgres" / "pg_hba.conf"
+    before = rules.read_text()
+    rules.write_text(f"local all locked scram-sha-256\n{before}")
+    with admin.connect() as connection:
+        connection.execute(text("CREATE ROLE locked LOGIN PASSWORD 'right'"))
+        connection.execute(text("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+        yield
+        connection.execute(text("DROP ROLE locked"))
+        connection.execute(text("DROP ROLE crowded"))
+    rules.write_text(before)
+
+
 def _database(admin: Engine, template: str) -> Iterator[str]:
     name = f"test_{os.urandom(6).hex()}"
     with admin.connect() as connection:

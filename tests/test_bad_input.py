@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sqlalchemy import make_url
 
 from tunesvc.cli import main
 
@@ -287,6 +288,22 @@ def test_storage_down(
     assert "127.0.0.1" in said
     assert "s3cret" not in said
     shown_in_readme({"storage down": row(3, said)})
+
+
+def test_wrong_password(
+    place: Path,
+    storage_url: str,
+    locked: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Exit 3, where to correct it, and the password is not repeated."""
+    url = make_url(storage_url).set(username="locked", password="s3cret")
+    monkeypatch.setenv("TUNESVC_STORAGE", url.render_as_string(hide_password=False))
+    said = told(["list"], 3, capsys, place)
+    assert "s3cret" not in said
+    said = re.sub(r'socket ".*?"', 'socket "…"', said)
+    shown_in_readme({"wrong password": row(3, said)})
 
 
 def test_password_on_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

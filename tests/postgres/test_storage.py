@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import optuna
 import pytest
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import make_url, text
 
 from tunesvc.errors import StorageError
 from tunesvc.leases import Leases, held
@@ -83,22 +82,6 @@ def test_survives_a_lost_connection(store: Store) -> None:
     with open_store(store.url) as other, other.engine.connect() as connection:
         connection.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     assert store.optuna.get_all_studies() == []
-
-
-@pytest.fixture
-def locked(admin: Engine, home: Path) -> Iterator[None]:
-    """A user `locked` with the password `right`, and a user `crowded` who may not connect once."""
-    rules = home / "postgres" / "pg_hba.conf"
-    before = rules.read_text()
-    rules.write_text(f"local all locked scram-sha-256\n{before}")
-    with admin.connect() as connection:
-        connection.execute(text("CREATE ROLE locked LOGIN PASSWORD 'right'"))
-        connection.execute(text("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-        yield
-        connection.execute(text("DROP ROLE locked"))
-        connection.execute(text("DROP ROLE crowded"))
-    rules.write_text(before)
 
 
 @pytest.mark.parametrize(
