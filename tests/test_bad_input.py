@@ -118,7 +118,7 @@ def pickled_code(folder: Path) -> list[str]:
 def name_taken(folder: Path) -> list[str]:
     study(folder)
     main_expecting(["new-study", str(folder / "study.yaml"), "--name", "taken"], 0)
-    study(folder, budget="budget: {trials: 4, epochs: 1}")
+    study(folder, budget="budget: {trials: 3, epochs: 2}")
     return ["new-study", str(folder / "study.yaml"), "--name", "taken"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -9,15 +10,18 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from sqlalchemy import Engine, make_url, text
 
-from tunesvc.cli import main
+from tunesvc.cli import main, show
+from tunesvc.study import Best, Status
 
 FILE = """\
 data: {kind: digits, subset: 200}
@@ -103,7 +107,7 @@ def test_up_to_the_end_with_an_interruption(study: Path) -> None:
     first.send_signal(signal.SIGINT)
     out, _ = first.communicate(timeout=60)
     assert first.returncode == 130, out
-    assert "the same command continues" in out
+    assert "the same command continues:  tunesvc up '" in out
     assert status()["trials"]["running"] == 0
     assert json.loads(tunesvc("list", "--json"))[0]["state"] == "open"
 
@@ -163,6 +167,52 @@ def test_study_s_life(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "tiny" in say(capsys, "status", "tiny", code=2)
 
 
+def test_up_on_a_paused_study(study: Path) -> None:
+    """It says so and returns; nothing is started."""
+    tunesvc("new-study", study)
+    tunesvc("pause", "tiny")
+    said = tunesvc("up", study, "--until-done")
+    assert "tiny is paused; resume it with:  tunesvc resume tiny" in said
+    assert "worker(s)" not in said
+
+
+def test_up_refuses_before_anything_starts(study: Path) -> None:
+    """A device or a port that there is not."""
+    assert "there is" in tunesvc("up", study, "--device", "cuda:99", code=2)
+    assert "no such port" in tunesvc("up", study, "--port", "99999", code=2)
+
+
+def test_stop_reaches_a_dashboard(study: Path) -> None:
+    """One that nobody else stops; `stop STUDY` leaves it alone."""
+    served = started("dashboard")
+    wait_for(served, "http://")
+    deadline = time.monotonic() + 30
+    while f"asked dashboard {served.pid}" not in (said := tunesvc("stop")):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.2)
+    served.communicate(timeout=30)
+    assert served.returncode == 130
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_progress_fits_the_terminal(width: int) -> None:
+    """Nothing is cut off at 80 and at 40 columns; the bar is left out where it is narrow."""
+    params = {"backbone": "tiny_resnet", "strategy": "discriminative", "lr": 0.0123, "epochs": 4}
+    counts = {"complete": 3, "pruned": 1, "fail": 0, "running": 2, "waiting": 0, "remaining": 2}
+    now = Status(
+        *("birds", "open", "", 8, counts, Best(2, 0.75, params), "accuracy", "maximize", 6.0, 40.0),
+        datetime(2026, 1, 1),
+    )  # fmt: skip
+    out = io.StringIO()
+    Console(file=out, width=width).print(show._picture(now, width))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    told = " ".join(" ".join(lines).split())
+    for words in ("2 running", "6.0 trials/min, 40s left", "lr=0.0123", "epochs=4"):
+        assert words in told
+    assert ("━" in told) == (width == 80)
+
+
 def test_dry_run_stores_nothing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It shows what `check` shows."""
     said = say(capsys, "new-study", study, "--dry-run", "--set", "budget.trials=3")
@@ -216,6 +266,38 @@ def test_new_study_from_a_folder(
     assert f"wrote {written}" in said
     assert "#" in written.read_text()
     assert flower_folder.name in say(capsys, "list")
+
+
+def test_a_dry_run_from_a_folder_writes_nothing(
+    study: Path, flower_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints the file that would be written, and what a check of it finds."""
+    command = ("new-study", "--data", flower_folder, "--backbones", "tiny_resnet", "--dry-run")
+    said = say(capsys, *command)
+    assert "search_space:" in said
+    assert "nothing was stored" in said
+    assert not Path("studies").exists()
+
+
+def test_new_study_writes_a_file_or_reads_one(
+    study: Path, flower_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both at once contradict each other; what is said to go on with has the same options."""
+    for option in (("--data", flower_folder), ("--preset", "quick"), ("--trials", 3)):
+        said = say(capsys, "new-study", study, *option, code=2)
+        assert f"{option[0]} goes without a study file" in said
+    said = say(capsys, "new-study", study, "--name", "x", "--set", "budget.trials=3")
+    assert "--name x --set=budget.trials=3" in said
+
+
+def test_check_counts_the_defaults(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A budget below the number of backbones is remarked upon; ranges are told in words."""
+    said = say(capsys, "check", study, "--set", "budget.trials=1")
+    assert "the defaults alone need 2 trials" in said
+    assert "lr: 0.0001 … 0.1 (log)" in said
+    said = say(capsys, "check", study, "--set", "task=image-regression",
+               "--set", "objective.metric=accuracy", code=2)  # fmt: skip
+    assert "image-regression has no metric 'accuracy'" in said
 
 
 def test_new_study_without_anything_says_what_it_needs(

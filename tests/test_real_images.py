@@ -42,7 +42,8 @@ def test_a_linear_probe_tells_ants_from_bees(store: Store, tmp_path: Path) -> No
     leases = Leases(store.engine)
     lease = leases.claim(desk.study.id, 1, desk.begin)
     assert lease is not None
-    outcome = run(desk, lease, train.place("cpu"))
+    outcome = run(desk, lease, train.place("cpu"), leases)
     leases.close()
+    assert outcome is not None
     assert outcome.value is not None
     assert outcome.value >= 0.92

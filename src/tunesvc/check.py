@@ -13,8 +13,9 @@ from typing import Any
 
 from tunesvc import cost, data, places, plugins, space, study
 from tunesvc.backbones import build, check_weights, input_transform
-from tunesvc.errors import TuneError
-from tunesvc.spec import Choices, Fixed, IntRange, StudySpec
+from tunesvc.errors import TuneError, UnknownNameError, suggest
+from tunesvc.space.parameters import Constant
+from tunesvc.spec import StudySpec
 
 
 @dataclass
@@ -55,13 +56,23 @@ def check(spec: StudySpec, base: Path) -> Report:
 
 def _objective(report: Report, spec: StudySpec, _base: Path) -> None:
     metric, direction = study.objective(spec)
+    written = spec.objective.metric
+    # Only here is a metric that was written told from one left at its default.
+    if "metric" in spec.objective.model_fields_set and written != metric:
+        known = plugins.load("task", spec.task).metrics
+        raise UnknownNameError(
+            f"objective.metric: {spec.task} has no metric {written!r}", suggest(written, known)
+        )
     report.facts["objective"] = {"metric": metric, "direction": direction}
 
 
 def _space(report: Report, spec: StudySpec, _base: Path) -> None:
     built = space.build(spec)
-    report.facts["search_space"] = {p.name: str(p.distribution) for p in built.parameters}
-    report.facts["budget"] = spec.budget.model_dump() | {"trials": study.limit(spec)}
+    report.facts["search_space"] = {p.name: p.in_words() for p in built.parameters}
+    trials, defaults = study.limit(spec), len(spec.backbones)
+    report.facts["budget"] = spec.budget.model_dump(exclude_none=True) | {"trials": trials}
+    if trials < defaults:
+        report.facts["budget"]["remark"] = f"the defaults alone need {defaults} trials"
 
 
 def _data(report: Report, spec: StudySpec, base: Path) -> None:
@@ -90,7 +101,7 @@ def _backbone(report: Report, spec: StudySpec, label: str, base: Path) -> None:
     backbone, size = spec.backbone(label), spec.data.image_size
     check_weights(backbone, base=base)
     body = build(backbone, 2, base=base, image_size=size)  # loads the weights, so that they fit
-    batch_size = max(_batch_sizes(spec))
+    batch_size = max(_batch_sizes(space.build(spec)))
     report.facts.setdefault("backbones", {})[label] = {
         "weights": backbone.weights,
         "parameters": cost.parameters(body.module),
@@ -100,16 +111,9 @@ def _backbone(report: Report, spec: StudySpec, label: str, base: Path) -> None:
     }
 
 
-def _batch_sizes(spec: StudySpec) -> Iterator[int]:
-    """Every batch size that the file names, to estimate the largest's memory."""
-    yield int(spec.defaults.get("batch_size", 64))
-    if spec.search_space == "auto":
-        return
-    for variant in spec.search_space.get("batch_size", ()):
-        match variant:
-            case Choices(choices=choices):
-                yield from map(int, choices)
-            case IntRange(high=high):
-                yield high
-            case Fixed(value=value):
-                yield int(value)
+def _batch_sizes(built: space.Space) -> Iterator[int]:
+    """Yield batch sizes that trials may have, the largest among them."""
+    for params in built.defaults():
+        yield built.resolve(params)[1].batch_size
+    for option in dict(built.knobs).get("batch_size", ()):
+        yield int(option.value if isinstance(option, Constant) else option.largest())

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from tunesvc.errors import TrainingError
+from tunesvc.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ def save(state: Mapping[str, Any], path: Path) -> None:
     """Write tensors, numbers and strings, nested in dicts and lists; the folder is made.
 
     Raises:
-        TrainingError: the disk is full, or the folder cannot be written to.
+        StorageError: the disk is full, or the folder cannot be written to.
     """
     with whole(path) as file:
         torch.save(dict(state), file)
@@ -49,7 +49,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     A reader finds the old bytes or the new ones, never half of them, also after a power cut.
 
     Raises:
-        TrainingError: the disk is full, or the folder cannot be written to.
+        StorageError: the disk is full, or the folder cannot be written to.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -60,7 +60,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, RuntimeError) as error:  # torch's zip writer turns the one into the other
-        raise TrainingError(
+        raise StorageError(
             f"{path}: cannot be written",
             _first_line(error),
             "free space on that disk, or choose another folder (TUNESVC_ARTIFACTS for checkpoints)",

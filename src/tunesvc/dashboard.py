@@ -6,7 +6,11 @@ listens on 127.0.0.1 and nowhere else until the service has a login of its own.
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
+import time
 
 from tunesvc.errors import UsageError
 from tunesvc.storage import open_store
@@ -14,6 +18,26 @@ from tunesvc.storage import open_store
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8080, 20
 THREADS = 8
+PARENT = "TUNESVC_PARENT"  # process id of the `up` that started it, and without which it ends
+
+
+def checked_port(wanted: int | None) -> int:
+    """Return the wanted port, or the first free one from 8080 on.
+
+    Raises:
+        UsageError: there is no such port, or another program listens on it.
+    """
+    if wanted is None:
+        return free_port()
+    if not 1 <= wanted <= 65535:
+        raise UsageError(f"--port {wanted}: no such port", "ports go from 1 to 65535")
+    if not _is_free(wanted):
+        raise UsageError(
+            f"--port {wanted} cannot be had on {HOST}",
+            "another program listens on it, or this user may not",
+            f"leave --port out: the first free one from {FIRST_PORT} on is taken",
+        )
+    return wanted
 
 
 def free_port(first: int = FIRST_PORT) -> int:
@@ -23,12 +47,7 @@ def free_port(first: int = FIRST_PORT) -> int:
         UsageError: none of the next twenty is free.
     """
     for port in range(first, first + PORTS):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError:
-                continue
+        if _is_free(port):
             return port
     raise UsageError(
         f"no free port from {first} to {first + PORTS - 1} on {HOST}",
@@ -37,10 +56,28 @@ def free_port(first: int = FIRST_PORT) -> int:
     )
 
 
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
 def serve(storage: str | None, port: int) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted, or until the `up` that started it is gone."""
     import waitress
     from optuna_dashboard import wsgi
 
+    if parent := os.environ.get(PARENT):
+        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     with open_store(storage, connections=THREADS) as store:
         waitress.serve(wsgi(store.optuna), host=HOST, port=port, threads=THREADS, _quiet=True)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)

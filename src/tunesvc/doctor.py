@@ -75,9 +75,9 @@ def _storage(option: str | None) -> dict[str, Any]:
     from sqlalchemy import text
 
     from tunesvc import study
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(option) as store, guard():
+    with open_store(option) as store:
         with store.engine.connect() as connection:
             server = str(connection.execute(text("SHOW server_version")).scalar_one())
         return {

@@ -5,7 +5,7 @@
     │   ├── SpecError          2   the study file is wrong; knows its file and line
     │   ├── UnknownNameError   2   a name that no registry holds; knows the names that are
     │   └── StudyError         2   no such study, or a different one under this name
-    ├── StorageError           3   Postgres: down, wrong password, cannot start, disk full
+    ├── StorageError           3   Postgres or the artifact folder: down, refused, disk full
     ├── DataError              4   images, labels, splits
     ├── WeightsError           4   pretrained weights: absent, foreign, unsafe
     └── TrainingError          5   a run that cannot go on
@@ -60,7 +60,7 @@ class StudyError(UsageError):
 
 
 class StorageError(TuneError):
-    """Postgres cannot be reached, started or written to."""
+    """Postgres or the artifact folder cannot be reached, started or written to."""
 
     exit_code = 3
 

@@ -39,6 +39,9 @@ class _Sql:
     IS_RUNNING = text("SELECT state = 'RUNNING' FROM trials WHERE trial_id = :trial_id")
     HOLD = text("SELECT pg_advisory_lock(1953853029, :trial_id)")
     RELEASE = text("SELECT pg_advisory_unlock(1953853029, :trial_id)")
+    KEEPS = text(f"""
+        SELECT :trial_id IN ({HELD.text} AND pid = pg_backend_pid())
+    """)
     BEGUN = text("SELECT count(*) FROM trials WHERE study_id = :study_id AND state <> 'WAITING'")
 
 
@@ -85,6 +88,18 @@ class Leases:
             trial_id = begin(begun)
             self._connection.execute(_Sql.HOLD, {"trial_id": trial_id})
             return Lease(study_id, trial_id, resumed=False)
+
+    def keeps(self, lease: Lease) -> bool:
+        """Return whether the lease is still held: it ends with the session, whoever ended that."""
+        if self._connection.closed or self._connection.invalidated:
+            return False
+        try:
+            with self._connection.begin():
+                return bool(self._connection.scalar(_Sql.KEEPS, {"trial_id": lease.trial_id}))
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            return False
 
     def release(self, lease: Lease) -> None:
         """Give a lease back; its trial, if not told, is anybody's to take over."""

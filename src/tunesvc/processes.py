@@ -9,55 +9,111 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from tunesvc import places
+from tunesvc.errors import StorageError
 
 
 @dataclass(frozen=True)
 class Process:
-    """A live process: its role ("worker", "up") and the studies it was named, or () for all."""
+    """A live process: its role ("worker", "up", "dashboard") and the studies it was named.
+
+    A worker that was named none serves them all.
+    """
 
     pid: int
     role: str
     studies: tuple[str, ...]
+    parent: int = field(default=0, compare=False)
 
 
 @contextmanager
 def registered(role: str, studies: Sequence[str]) -> Iterator[None]:
-    """Let other processes see this one while the context lasts."""
-    folder = places.home() / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    facts = folder / f"{os.getpid()}.json"
-    with FileLock(facts.with_suffix(".lock")):
-        facts.write_text(json.dumps({"role": role, "studies": list(studies)}))
-        try:
-            yield
-        finally:
-            facts.unlink(missing_ok=True)
+    """Let other processes see this one while the context lasts.
+
+    Raises:
+        StorageError: the folder of state cannot be written to.
+    """
+    facts = places.home() / "run" / f"{os.getpid()}.json"
+    lock = FileLock(facts.with_suffix(".lock"))
+    try:
+        facts.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        _write(facts, {"role": role, "studies": list(studies), "parent": os.getppid()})
+    except OSError as error:
+        lock.release()
+        raise StorageError(
+            f"{facts.parent} cannot be written to",
+            error.strerror or str(error),
+            "make it writable, free some space, or name another folder in TUNESVC_HOME",
+        ) from error
+    try:
+        yield
+    finally:
+        facts.unlink(missing_ok=True)
+        lock.release()
+
+
+def _write(facts: Path, told: dict[str, object]) -> None:
+    """Write at once: nobody reads half of it."""
+    draft = facts.with_suffix(".tmp")
+    draft.write_text(json.dumps(told))
+    draft.replace(facts)
 
 
 def running() -> list[Process]:
     """Return the registered processes that live; forget those that died."""
-    found = []
-    for facts in sorted((places.home() / "run").glob("*.json")):
-        lock = FileLock(facts.with_suffix(".lock"))
-        try:
-            with lock.acquire(timeout=0):
-                facts.unlink(missing_ok=True)
-        except Timeout:
-            told = json.loads(facts.read_text())
-            found.append(Process(int(facts.stem), told["role"], tuple(told["studies"])))
-    return found
+    found = (_look(facts) for facts in sorted((places.home() / "run").glob("*.json")))
+    return [process for process in found if process]
+
+
+def _look(facts: Path) -> Process | None:
+    try:
+        with FileLock(facts.with_suffix(".lock")).acquire(timeout=0):
+            facts.unlink(missing_ok=True)
+        return None
+    except Timeout:
+        pass  # it lives
+    except OSError:  # somebody else's
+        return None
+    try:
+        told = json.loads(facts.read_text())
+        parent = told.get("parent", 0)
+        return Process(int(facts.stem), told["role"], tuple(told["studies"]), parent)
+    except (OSError, ValueError, KeyError, TypeError):  # it has just ended
+        return None
 
 
 def stop(study: str | None = None) -> list[Process]:
-    """Ask the processes that serve a study, or all of them, to stop; return those asked."""
-    asked = [p for p in running() if study is None or study in p.studies]
-    for process in asked:
-        os.kill(process.pid, signal.SIGTERM)
-    return asked
+    """Ask the processes that serve a study, or all of them, to stop; return those asked.
+
+    What an `up` started is left to it: a second signal would end a worker in its clean-up.
+    """
+    wanted = [p for p in running() if study is None or study in p.studies]
+    leading = {process.pid for process in wanted}
+    return [p for p in wanted if p.parent not in leading and _ask(p.pid)]
+
+
+def _ask(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except OSError:  # it is gone, or another user's
+        return False
+    return True
+
+
+def left_after(asked: Sequence[Process], seconds: float) -> list[Process]:
+    """Wait for processes to end; return those that have not."""
+    deadline = time.monotonic() + seconds
+    while left := [process for process in running() if process in asked]:
+        if time.monotonic() >= deadline:
+            return left
+        time.sleep(0.2)
+    return []

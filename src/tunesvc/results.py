@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import plugins
 from tunesvc import study as studies
@@ -55,18 +55,18 @@ def results(study: Study) -> Results:
         Knobs.model_validate(best.user_attrs["run"]["knobs"]).acting(),
         _metrics(best, set(plugins.load("task", study.spec.task).metrics)),
         studies.test_metrics(study, best.number),
-        _untuned(study, best, trials),
+        _untuned(best, trials),
         table,
     )
 
 
-def _untuned(
-    study: Study, best: FrozenTrial, trials: list[FrozenTrial]
-) -> tuple[int, float] | None:
-    """The defaults run first, in the order of the file's backbones."""
-    number = study.spec.backbone_labels.index(best.user_attrs["run"]["backbone"])
-    value = trials[number].value
-    return None if value is None else (number, value)
+def _untuned(best: FrozenTrial, trials: list[FrozenTrial]) -> tuple[int, float] | None:
+    """Return number and value of the default trial of the best one's backbone."""
+    label = best.user_attrs["run"]["backbone"]
+    for trial in trials:
+        if trial.user_attrs.get("default") == label and trial.state is TrialState.COMPLETE:
+            return trial.number, float(trial.value or 0.0)
+    return None
 
 
 def _row(trial: FrozenTrial) -> TrialRow:

@@ -65,9 +65,12 @@ def plan(
         stages: (name, parameter names) from input to output, the head left out.
         head: parameter names of the head; it is trained in every phase.
         norm_parameters: those of normalisation layers; never trained under `frozen_bn`.
-        knobs: the trial's configuration.
+        knobs: the trial's configuration; `lp_ft` and `frozen_bn` count for pretrained bodies only.
         epochs: of the whole run, ≥ 1.
     """
+    pretrained = knobs.strategy != "from-scratch"
+    if not pretrained:
+        knobs = knobs.model_copy(update={"lp_ft": False, "frozen_bn": False})
     bodies = _bodies(stages, norm_parameters, knobs, epochs)
     if knobs.frozen_bn:
         bodies = [body - frozenset(norm_parameters) for body in bodies]
@@ -75,7 +78,7 @@ def plan(
     return Plan(
         groups=tuple(_groups(stages, head, norm_parameters, knobs, ever)),
         phases=tuple(_phases(frozenset(head), bodies)),
-        pretrained=knobs.strategy != "from-scratch",
+        pretrained=pretrained,
     )
 
 

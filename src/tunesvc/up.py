@@ -7,23 +7,30 @@ arguments: it may hold a password, and `ps` shows arguments to everybody.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesvc import dashboard, places
 from tunesvc.errors import TuneError, UsageError
 
+log = logging.getLogger(__name__)
+
 DASHBOARD = "dashboard"
+GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA, Windows' Linux subsystem, AMD
 STOP_SECONDS = 10.0  # a worker has this long to stop before it is killed
 MAX_RESTARTS = 5  # of workers that died without saying why (killed, out of memory)
 
 
 def devices() -> list[str]:
     """Return the accelerators of this machine as torch names them; empty where there is none."""
-    if not any(Path("/dev").glob("nvidia[0-9]*")) and sys.platform != "darwin":
+    has_gpu = any(any(Path("/dev").glob(name)) for name in GPU_FILES)
+    if not has_gpu and sys.platform != "darwin":
         return []  # spares machines without one the import of torch
     import torch
 
@@ -38,13 +45,25 @@ def cores() -> int:
 
 
 def placements(workers: int | None, device: str | None) -> list[str]:
-    """Return one device per worker: one for each GPU, or two that share the CPU's cores."""
-    found = [device] if device else devices() or ["cpu"]
+    """Return one device per worker: one for each GPU, or two that share the CPU's cores.
+
+    Raises:
+        UsageError: there is no such device here, or no worker is asked for.
+    """
+    found = [_known(device)] if device else devices() or ["cpu"]
     usual = min(2, cores()) if found == ["cpu"] else len(found)
     count = usual if workers is None else workers
     if count < 1:
         raise UsageError(f"--workers {count}: at least one worker is needed")
     return [found[index % len(found)] for index in range(count)]
+
+
+def _known(device: str) -> str:
+    name = "cuda:0" if device == "cuda" else device
+    if name != "cpu" and name not in (here := devices()):
+        there = ", ".join([*here, "cpu"])
+        raise UsageError(f"--device {device}: no such device here", f"there is {there}")
+    return name
 
 
 @dataclass
@@ -54,11 +73,13 @@ class _Process:
     environment: dict[str, str]
     log: Path
     restarts: int = 0
+    log_start: int = 0  # bytes that earlier runs left in the log
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
+            self.log_start = out.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tunesvc", *self.arguments],
                 env=os.environ | self.environment,
@@ -72,8 +93,11 @@ class _Process:
         return self.process.poll() if self.process else None
 
     def last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return "\n".join(lines[-8:])
+        """Return the error that ended it, else its last lines; nothing of earlier runs."""
+        written = self.log.read_bytes()[self.log_start :] if self.log.exists() else b""
+        lines = written.decode(errors="replace").splitlines()
+        errors = [index for index, line in enumerate(lines) if line.startswith("error:")]
+        return "\n".join(lines[errors[-1] :] if errors else lines[-8:])
 
 
 @dataclass
@@ -87,6 +111,14 @@ class Fleet:
     processes: list[_Process] = field(default_factory=list)
 
     def __enter__(self) -> Fleet:
+        try:
+            self._start_all()
+        except BaseException:  # also a signal: nothing may be left running
+            self.__exit__()
+            raise
+        return self
+
+    def _start_all(self) -> None:
         environment = {"TUNESVC_STORAGE": self.storage} if self.storage else {}
         threads = max(1, cores() // len(self.devices)) if "cpu" in self.devices else None
         if threads:
@@ -95,8 +127,8 @@ class Fleet:
             arguments = ["worker", "--study", self.study, "--until-done", "--device", device]
             self._start(f"worker-{index}", arguments, environment)
         if self.port:
-            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)], environment)
-        return self
+            tied = environment | {dashboard.PARENT: str(os.getpid())}
+            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)], tied)
 
     def _start(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
         log = places.logs() / f"{self.study}-{name}.log"
@@ -108,11 +140,15 @@ class Fleet:
         """Where the dashboard answers."""
         return f"http://{dashboard.HOST}:{self.port}" if self.port else None
 
-    def tend(self) -> bool:
-        """Restart what died; return whether a worker is still at work.
+    def tend(self, note: Callable[[str], None] = log.warning) -> bool:
+        """Replace workers that were killed; return whether a worker is still at work.
+
+        Args:
+            note: is given one line for each worker that is replaced.
 
         Raises:
-            TuneError: a worker ended with an error that a restart would only repeat.
+            TuneError: a worker ended with an error that a new one would only repeat, or was
+                killed again and again.
         """
         workers = [each for each in self.processes if each.name != DASHBOARD]
         for each in workers:
@@ -123,23 +159,29 @@ class Fleet:
                 raise _failure(each, code)
             each.restarts += 1
             each.start()
+            note(f"{each.name} died ({_cause(code)}); replaced")
         return any(each.ended() is None for each in workers)
 
     def __exit__(self, *_: object) -> None:
         running = [p.process for p in self.processes if p.process and p.process.poll() is None]
         for process in running:
             process.terminate()
+        deadline = time.monotonic() + STOP_SECONDS
         for process in running:
             try:
-                process.wait(STOP_SECONDS)
+                process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
+def _cause(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
 def _failure(process: _Process, code: int) -> TuneError:
     error = TuneError(
-        f"{process.name} ended with exit code {code}",
+        f"{process.name} ended ({_cause(code)})",
         process.last_words() or "it left no message",
         f"the whole log is {process.log}; the same command continues the study",
     )

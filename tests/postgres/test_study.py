@@ -65,6 +65,17 @@ def test_what_is_created_can_be_opened(store: Store) -> None:
     assert opened.created.utcoffset() is not None
 
 
+def test_a_score_that_is_no_number_stops_nothing(store: Store) -> None:
+    """NaN comes back as NaN, and studies can still be listed."""
+    made = make(store)
+    study.set_test_metrics(made, 0, {"r2": float("nan"), "mse": 0.5})
+    found = study.test_metrics(made, 0) or {}
+    assert found["r2"] != found["r2"]
+    assert found["mse"] == 0.5
+    set_attribute(made, "test:1", {"r2": float("nan")})  # as an earlier version stored it
+    assert study.names(store) == ["digits"]
+
+
 def test_creating_again_is_opening(store: Store) -> None:
     """The same digest is the same study; where its files lie now is what counts."""
     first = make(store)
@@ -203,18 +214,24 @@ def test_status_as_json(store: Store) -> None:
 
 
 def test_rate_and_eta(store: Store) -> None:
-    """Finished trials per minute by the ends of the last ones, and the rest at that rate."""
+    """By how long the last finished trials took, whatever lay between; none while nothing runs."""
     made = make(store, budget={"trials": 10})
     for value in (0.1, 0.2, 0.3):
         finish(made, TrialState.COMPLETE, value)
-    with store.engine.begin() as connection:  # ten seconds between two ends
+    with store.engine.begin() as connection:  # ten seconds each, a day between two of them
         connection.execute(
-            text("UPDATE trials SET datetime_complete = timestamp '2026-01-01' "
-                 "+ number * interval '10 s'")
+            text("UPDATE trials SET datetime_start = timestamp '2026-01-01' + number * "
+                 "interval '1 day', datetime_complete = timestamp '2026-01-01 00:00:10' + "
+                 "number * interval '1 day'")
         )  # fmt: skip
+    assert study.status(made).eta_seconds is None
+    leases = Leases(store.engine)
+    for _ in range(2):
+        leases.claim(made.id, 10, lambda _: begin(made))
     now = study.status(made)
-    assert now.rate_per_minute == pytest.approx(6)
-    assert now.eta_seconds == pytest.approx(70)
+    leases.close()
+    assert now.rate_per_minute == pytest.approx(12)
+    assert now.eta_seconds == pytest.approx(35)
 
 
 def test_done_when_every_trial_has_ended(store: Store) -> None:
@@ -232,12 +249,17 @@ def test_done_when_every_trial_has_ended(store: Store) -> None:
 
 
 def test_hours_end_a_study(store: Store) -> None:
-    """After the budget's hours no trial is begun; running ones are let run to their end."""
+    """They count from the first trial's start; running trials are let run to their end."""
     made = make(store, budget={"trials": 9, "hours": 1})
-    assert study.limit_now(made) == 9
-    begin(made)
     set_attribute(made, "created", "2026-01-01T00:00:00+00:00")
     late = study.open_study(store, "digits")
+    assert study.status(late).state == "open"
+    begin(made)
+    assert study.limit_now(late) == 9
+    with store.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE trials SET datetime_start = datetime_start - interval '61 minutes'")
+        )
     assert study.limit_now(late) == 0
     assert study.status(late).state == "open"
     made.optuna().tell(0, 0.5)

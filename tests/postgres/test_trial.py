@@ -9,10 +9,11 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from tunesvc import checkpoint, study, train
-from tunesvc.errors import DataError, StudyError
+from tunesvc.errors import DataError, StudyError, TrainingError
 from tunesvc.leases import Leases
 from tunesvc.results import results
 from tunesvc.spec import StudySpec
@@ -64,7 +65,7 @@ def run_next(desk: Desk) -> Any:
     """Claim and run one trial."""
     with leases_of(desk) as leases:
         lease = leases.claim(desk.study.id, study.limit_now(desk.study), desk.begin)
-        return lease and run(desk, lease, CPU)
+        return lease and run(desk, lease, CPU, leases)
 
 
 def trial(desk: Desk, number: int) -> optuna.trial.FrozenTrial:
@@ -201,9 +202,59 @@ def test_a_user_error_fails_the_trial_with_its_words(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No traceback for what a person can mend."""
-    monkeypatch.setattr(train, "fit", failing(DataError("the disk is full", "", "free some")))
+    monkeypatch.setattr(train, "fit", failing(TrainingError("the disk is full", "", "free some")))
     assert run_next(desk).state is TrialState.FAIL
     assert trial(desk, 0).user_attrs["reason"] == "the disk is full\n  fix: free some"
+
+
+def test_what_is_wrong_with_the_machine_costs_no_trial(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker stops, and the trial waits for one that can run it."""
+    monkeypatch.setattr(train, "fit", failing(DataError("the cache is full")))
+    with pytest.raises(DataError):
+        run_next(desk)
+    assert trial(desk, 0).state is TrialState.RUNNING
+    monkeypatch.undo()
+    assert run_next(desk).number == 0
+
+
+def test_a_broken_accelerator_ends_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trial has failed; no other one may run in the same process."""
+    monkeypatch.setattr(train, "fit", failing(torch.AcceleratorError("device-side assert")))
+    with pytest.raises(TrainingError, match="out of order"):
+        run_next(desk)
+    assert trial(desk, 0).state is TrialState.FAIL
+
+
+def test_a_lost_lease_silences_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever took the trial over finds nothing written by the one that lost it."""
+    monkeypatch.setattr(Leases, "keeps", lambda *_: False)
+    assert run_next(desk) is None
+    assert trial(desk, 0).intermediate_values == {}
+    assert "history" not in trial(desk, 0).user_attrs
+    assert not desk.checkpoint(0).exists()
+
+
+def test_a_study_deleted_under_a_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker goes on with others, without a traceback."""
+    fit = train.fit
+
+    def fit_and_delete(training: Run) -> Iterator[train.Epoch]:
+        desk.study.store.optuna.delete_study(desk.study.id)
+        yield from fit(training)
+
+    monkeypatch.setattr(train, "fit", fit_and_delete)
+    assert run_next(desk) is None
+
+
+def test_an_enqueued_trial_displaces_no_default(desk: Desk) -> None:
+    """A person's own trial runs first; the default keeps its place after it."""
+    desk.trials.enqueue_trial({"lr": 0.05})
+    for _ in range(2):
+        run_next(desk)
+    assert [trial(desk, number).params["lr"] == 0.05 for number in range(2)] == [True, False]
+    assert trial(desk, 1).user_attrs["default"] == "tiny_resnet"
 
 
 def test_defaults_come_first_and_are_never_pruned(store: Store, tmp_path: Path) -> None:

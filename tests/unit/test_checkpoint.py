@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tunesvc import checkpoint
-from tunesvc.errors import TrainingError
+from tunesvc.errors import StorageError
 
 STATE = {"next_epoch": 3, "model": {"w": torch.arange(6.0).view(2, 3)}, "rates": [0.1, 0.2]}
 
@@ -59,11 +59,11 @@ def test_code_in_a_file_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_a_full_disk_is_explained(tmp_path: Path) -> None:
-    """Writing onto a full device is a TrainingError with a cure, and the old state survives."""
+    """Writing onto a full device is a StorageError with a cure, and the old state survives."""
     path = tmp_path / "last.pt"
     checkpoint.save(STATE, path)
     (tmp_path / f".last.pt.{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(TrainingError, match="cannot be written") as caught:
+    with pytest.raises(StorageError, match="cannot be written") as caught:
         checkpoint.save({"next_epoch": 4}, path)
     assert os.strerror(errno.ENOSPC) in caught.value.why
     assert "free space" in caught.value.fix
@@ -76,5 +76,5 @@ def test_a_full_disk_is_explained(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     """Where a file stands in the folder's place, the error is the user's, not a traceback."""
     (tmp_path / "taken").write_text("")
-    with pytest.raises(TrainingError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         checkpoint.save(STATE, tmp_path / "taken" / "last.pt")

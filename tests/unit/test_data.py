@@ -164,6 +164,15 @@ def test_table_of_numbers(tmp_path: Path) -> None:
     )
 
 
+def test_one_number_is_no_validation(tmp_path: Path) -> None:
+    """R² needs two numbers in every split."""
+    for i in range(4):
+        paint(tmp_path / f"{i}.png", i)
+    text = "path,age\n" + "".join(f"{i}.png,{i}.5\n" for i in range(4))
+    with pytest.raises(DataError, match="the val split has 1 image"):
+        table(tmp_path, text, "number", target_column="age")
+
+
 @pytest.mark.parametrize(
     ("text", "keys", "message"),
     [

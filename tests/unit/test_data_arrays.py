@@ -42,11 +42,11 @@ def test_arrays_labels(tmp_path: Path) -> None:
     plain = arrays(tmp_path, x_train=x, y_train=[7, 3, 7, 7, 3, 3], x_val=x[:2], y_val=[3, 7])
     assert plain.classes == ("3", "7")
     assert plain.splits["val"].targets.tolist() == [0, 1]
-    numbers = arrays(tmp_path, "number", x_train=x, y_train=np.arange(6) / 4)
+    numbers = arrays(tmp_path, "number", x_train=np.tile(x, (2, 1, 1)), y_train=np.arange(12) / 4)
     assert {name: len(items) for name, items in numbers.splits.items()} == {
-        "train": 4,
-        "val": 1,
-        "test": 1,
+        "train": 8,
+        "val": 2,
+        "test": 2,
     }
 
 

@@ -137,6 +137,23 @@ def test_broken_images_are_named(tmp_path: Path) -> None:
         assert "data.on_corrupt: skip" in text
 
 
+@pytest.mark.parametrize("trouble", [OSError(errno.EMFILE, "too many"), MemoryError()])
+def test_the_machines_troubles_are_not_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    """They are told as such, also under `skip`, and the next call reads the image."""
+    given = listing([_bad_files(tmp_path)[-1]])
+
+    def fail(*_: object) -> None:
+        raise trouble
+
+    with monkeypatch.context() as patch:
+        patch.setattr(picture.Image, "open", fail)
+        with pytest.raises(DataError, match=r"good\.jpg.*read now"):
+            run(given, tmp_path / "cache", on_corrupt="skip")
+    assert len(run(given, tmp_path / "cache").images) == 1
+
+
 def test_broken_images_are_skipped_when_asked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

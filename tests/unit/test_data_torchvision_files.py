@@ -77,6 +77,13 @@ def test_absent_files_say_where_to_put_them(tmp_path: Path) -> None:
         assert f"{name} is not in {tmp_path / 'data'}" in str(caught.value)
         assert "data.download: true" in str(caught.value)
         assert "download=True" not in str(caught.value)
+        place, file = {
+            "CIFAR10": ("cifar-10-batches-py", "data_batch_1"),
+            "MNIST": ("MNIST/raw", "train-images-idx3-ubyte.gz"),
+            "USPS": ("", "usps.t.bz2"),
+        }[name]
+        assert f"in {tmp_path / 'data' / place}: " in caught.value.fix
+        assert file in caught.value.fix
 
 
 def test_failed_downloads_are_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

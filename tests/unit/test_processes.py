@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tunesvc import processes
+from tunesvc.errors import StorageError
 
 HOLD = """
 import time
@@ -64,6 +65,41 @@ def test_stop_reaches_only_the_study_named(worker: subprocess.Popen[str]) -> Non
     out, _ = worker.communicate(timeout=10)
     assert out == "SIGTERM\n"
     assert worker.returncode == 0
+
+
+def test_files_that_say_nothing_are_passed_over(worker: subprocess.Popen[str], home: Path) -> None:
+    """Half a file of a live process; files that name no process."""
+    (home / "run" / "what.json").write_text("{}")
+    assert [p.pid for p in processes.running()] == [worker.pid]
+    (home / "run" / f"{worker.pid}.json").write_text('{"role": ')
+    assert processes.stop() == []
+
+
+def test_what_up_started_is_left_to_it(
+    worker: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its leader is asked: a second signal would end a worker in its clean-up."""
+    child = processes.Process(worker.pid, "worker", ("birds",), parent=worker.pid)
+    leader = processes.running()[0]
+    monkeypatch.setattr(processes, "running", lambda: [child, leader])
+    assert processes.stop() == [leader]
+
+
+def test_only_the_asked_are_waited_for(worker: subprocess.Popen[str]) -> None:
+    """Another process may go on; an asked one that stays is named."""
+    assert processes.left_after([], 10) == []
+    asked = processes.running()
+    assert processes.left_after(asked, 0.1) == asked
+
+
+def test_a_home_that_cannot_be_written_to_is_a_storage_error(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what to do about it."""
+    (home / "file").touch()
+    monkeypatch.setenv("TUNESVC_HOME", str(home / "file"))
+    with pytest.raises(StorageError, match="TUNESVC_HOME"), processes.registered("worker", []):
+        pass
 
 
 def test_the_second_signal_ends_at_once() -> None:

@@ -195,7 +195,7 @@ LR = {"low": 1e-4, "high": 1e-2}
             "warmup is never 0.5",
         ),
         ({"lr": LR | {"when": {"backbone": "resnet81"}}}, {}, "did you mean 'resnet18'"),
-        ({"lr": LR | {"when": {"family": "mobile"}}}, {}, "the family 'mobile'"),
+        ({"lr": LR | {"when": {"family": "mobil"}}}, {}, "did you mean 'mobile'"),
         (
             {"lr": LR | {"when": {"family": "mobile", "backbone": "resnet18"}}},
             {"backbones": ["resnet18", "mobilenet_v2"]},
@@ -243,6 +243,14 @@ def test_a_space_that_contradicts_itself_is_refused(space: Any, changes: Any, sa
     with pytest.raises(SpecError) as caught:
         build(spec(space, **changes))
     assert says in str(caught.value)
+
+
+def test_a_family_that_the_study_lacks_is_no_mistake() -> None:
+    """Its variants never hold, and are no parameters; the others keep their names."""
+    lr = [LR | {"when": {"family": "convnext"}}, LR | {"label": "b"}]
+    space = build(spec({"lr": lr, "layer_decay": LR | {"when": {"family": "transformer"}}}))
+    assert names(space) == ["lr@b"]
+    assert draw(space, 0)[2].layer_decay == 1.0
 
 
 def test_knobs_outside_the_space_have_their_untuned_value() -> None:
@@ -319,3 +327,23 @@ def test_a_grid_over_real_numbers_is_refused() -> None:
     """The error names the knob without a step."""
     with pytest.raises(UsageError, match=r"search_space\.lr: a grid"):
         build(spec({"lr": LR, "optimizer": ["sgd", "adam"]})).grid()
+
+
+def test_ranges_in_words() -> None:
+    """As `check` prints them."""
+    space = build(
+        spec(
+            {
+                "lr": LR | {"log": True},
+                "optimizer": ["sgd", "adam"],
+                "batch_size": {"low": 8, "high": 64, "step": 8},
+                "dropout": {"low": 0.0, "high": 0.5},
+            }
+        )
+    )
+    assert {p.name: p.in_words() for p in space.parameters} == {
+        "lr": "0.0001 … 0.01 (log)",
+        "optimizer": "choices: sgd, adam",
+        "batch_size": "8 … 64 (in steps of 8)",
+        "dropout": "0 … 0.5",
+    }

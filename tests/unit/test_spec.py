@@ -451,7 +451,8 @@ def test_json_round_trip() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", ["name=x", "description=x", "data.path=elsewhere", "search_space.warmup=0"]
+    "setting",
+    ["name=x", "data.path=elsewhere", "search_space.warmup=0", "budget.trials=31", "budget.hours=2"],
 )
 def test_digest_ignores_where(setting: str) -> None:
     """The digest does not depend on the name, nor on where the data lies."""
@@ -470,7 +471,7 @@ def test_digest_ignores_where(setting: str) -> None:
         "search_space.warmup=0.1",
         "defaults.lr=2e-3",
         "objective=loss",
-        "budget.trials=31",
+        "budget.epochs=31",
         "sampler=random",
         "pruner=none",
         "seed=1",

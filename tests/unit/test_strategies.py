@@ -115,13 +115,21 @@ def test_the_joint_bias_of_attention_is_a_bias() -> None:
     assert not next(g for g in made.groups if "attention.in_proj_bias" in g.names).decay
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "from-scratch"])
 def test_frozen_bn_never_trains_a_norm(strategy: str) -> None:
     """Neither in a phase nor in a group; the rest is as without it."""
     made, free = (make(6, strategy=strategy, frozen_bn=on) for on in (True, False))
     assert not NORMS & set().union(*(phase.trainable for phase in made.phases))
     assert not NORMS & {name for group in made.groups for name in group.names}
     assert made.phases[-1].trainable == free.phases[-1].trainable - NORMS
+
+
+def test_nothing_of_a_random_body_is_spared() -> None:
+    """From scratch, neither LP-FT nor frozen batch-norms count, and neither knob acts."""
+    knobs = {"strategy": "from-scratch", "lp_ft": True, "frozen_bn": True}
+    assert make(3, **knobs) == make(3, strategy="from-scratch")
+    assert not {"lp_ft", "lp_epochs", "frozen_bn"} & Knobs(**knobs).acting().keys()
+    assert "momentum" not in Knobs(optimizer="rmsprop").acting()
 
 
 def test_the_head_keeps_its_own_norms_under_frozen_bn() -> None:

@@ -81,6 +81,20 @@ def test_regression_metrics_match_scikit_learn() -> None:
     assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_r2_of_numbers_far_from_zero() -> None:
+    """What float32 leaves of 20000 ± 1 suffices; equal targets are met or missed."""
+    noise = torch.randn(100, 2, generator=GENERATOR)
+    targets, predictions = (20000 + noise[:, 0]), 20000 + noise[:, 0] + 0.3 * noise[:, 1]
+    r2 = REGRESSION.metric_collection(1)["r2"]
+    for part in range(0, 100, 30):
+        r2.update(predictions[part : part + 30], targets[part : part + 30])
+    expected = sklearn_metrics.r2_score(targets.double().numpy(), predictions.double().numpy())
+    assert float(r2.compute()) == pytest.approx(expected, abs=1e-3)
+    r2.reset()
+    r2.update(torch.ones(1), torch.zeros(1))
+    assert float(r2.compute()) == 0.0
+
+
 def test_soft_targets_give_the_same_loss_as_hard_ones() -> None:
     """A soft target that was not mixed costs what the hard one costs, smoothed or not."""
     logits, targets = torch.randn(8, 3, generator=GENERATOR), torch.arange(8) % 3

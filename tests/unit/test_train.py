@@ -184,6 +184,17 @@ def test_frozen_bn_keeps_statistics_and_affines() -> None:
                      for part in ("weight", "bias")}  # fmt: skip
 
 
+def test_batch_norms_of_a_random_body_are_trained() -> None:
+    """From scratch, `frozen_bn` would keep statistics that were never taken."""
+    moved = changed(toy_run(strategy="from-scratch", frozen_bn=True))
+    assert moved == changed(toy_run(strategy="from-scratch"))
+
+
+def test_rmsprop_has_torchs_own_momentum() -> None:
+    """`momentum` is SGD's."""
+    assert toy_run(optimizer="rmsprop").optimizer.param_groups[0]["momentum"] == 0
+
+
 def test_phases_free_parameters_when_their_epoch_comes() -> None:
     """Under LP-FT the body rests for the first epoch and moves in the second."""
     run = toy_run(lp_ft=True, epochs=2)

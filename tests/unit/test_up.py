@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -64,3 +66,77 @@ def test_a_worker_s_error_is_passed_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert raised.value.exit_code == 3
     assert "127.0.0.1" in str(raised.value)
     assert all(each.ended() is not None for each in fleet.processes)
+
+
+def test_an_unknown_device_is_a_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names what there is; `cuda` is the first GPU."""
+    monkeypatch.setattr(up, "devices", list)
+    with pytest.raises(UsageError, match="there is cpu"):
+        up.placements(None, "cuda")
+    monkeypatch.setattr(up, "devices", lambda: ["cuda:0"])
+    assert up.placements(None, "cuda") == ["cuda:0"]
+
+
+def test_a_port_that_cannot_be_had_is_a_mistake() -> None:
+    """No such port, or a busy one."""
+    for port in (0, 65536):
+        with pytest.raises(UsageError, match="no such port"):
+            dashboard.checked_port(port)
+    with socket.socket() as taken:
+        taken.bind((dashboard.HOST, 0))
+        taken.listen()
+        with pytest.raises(UsageError, match="cannot be had"):
+            dashboard.checked_port(taken.getsockname()[1])
+
+
+def test_last_words_are_of_this_run(tmp_path: Path) -> None:
+    """What an earlier run left in the log is passed over; an error is shown from its beginning."""
+    log = tmp_path / "w.log"
+    log.write_text("error: an old one\n")
+    process = up._Process("worker-0", ["nonsense"], {}, log)
+    process.start()
+    assert process.process is not None
+    process.process.wait()
+    assert "an old one" not in process.last_words()
+    with log.open("a") as out:
+        out.write("error: what\n  why: because\n")
+    assert process.last_words() == "error: what\n  why: because"
+
+
+def test_a_killed_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And it is said why."""
+    monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
+    notes: list[str] = []
+    with up.Fleet("none", None, ["cpu"], None) as fleet:
+        first = fleet.processes[0].process
+        assert first is not None
+        first.kill()
+        first.wait()
+        assert fleet.tend(notes.append)
+        assert fleet.processes[0].process is not first
+    assert notes == ["worker-0 died (signal 9); replaced"]
+
+
+def test_a_fleet_that_cannot_start_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first worker is stopped when the second cannot be started."""
+    monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
+    (tmp_path / "logs" / "none-worker-1.log").mkdir(parents=True)
+    fleet = up.Fleet("none", None, ["cpu", "cpu"], None)
+    with pytest.raises(IsADirectoryError), fleet:
+        pass
+    assert fleet.processes[0].ended() is not None
+
+
+def test_a_dashboard_ends_with_its_parent() -> None:
+    """It is asked to stop when the process that started it is gone."""
+    code = (
+        "import os, subprocess, sys\n"
+        "child = 'import os, time; from tunesvc import dashboard; "
+        'dashboard._end_with(int(os.environ["TUNESVC_PARENT"])); time.sleep(60)\'\n'
+        "env = os.environ | {'TUNESVC_PARENT': str(os.getpid())}\n"
+        "print(subprocess.Popen([sys.executable, '-c', child], env=env).pid)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip().isdigit()  # returns once the child has closed the pipe too

@@ -17,9 +17,9 @@ def list_(storage: Storage = None, as_json: Json = False) -> None:
     """List the studies, oldest first."""
     from tunesvc import study
     from tunesvc.cli import show
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
+    with open_store(storage) as store:
         found = [study.status(study.open_study(store, name)) for name in study.names(store)]
     if as_json:
         print_json([each.as_json() for each in found])
@@ -45,9 +45,9 @@ def status(
     """Show how far a study is."""
     from tunesvc import study
     from tunesvc.cli import show
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
+    with open_store(storage) as store:
         opened = study.open_study(store, name)
         now = study.status(opened)
         if as_json:
@@ -61,7 +61,7 @@ def status(
                 progress.update(now)
                 time.sleep(1)
                 now = study.status(opened)
-            progress.update(now)
+        show.print_status(now)
 
 
 def best(name: StudyName, storage: Storage = None, as_json: Json = False) -> None:
@@ -69,9 +69,9 @@ def best(name: StudyName, storage: Storage = None, as_json: Json = False) -> Non
     from tunesvc import study
     from tunesvc.cli import show
     from tunesvc.results import results
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
+    with open_store(storage) as store:
         found = results(study.open_study(store, name))
     if as_json:
         print_json(found.as_json())

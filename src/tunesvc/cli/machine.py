@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +14,13 @@ import typer
 from tunesvc.cli.options import Device, Json, Name, Settings, Storage, print_json
 
 if TYPE_CHECKING:
-    from tunesvc.study import Study
+    from tunesvc.cli.show import Progress
+    from tunesvc.errors import TrainingError
+    from tunesvc.study import State, Status, Study
+    from tunesvc.up import Fleet
+
+
+STOP_SECONDS = 15.0  # `stop` waits this long
 
 
 def up(
@@ -34,33 +42,70 @@ def up(
     from tunesvc import study
     from tunesvc.cli import show
     from tunesvc.cli.studies import checked, create
-    from tunesvc.dashboard import FIRST_PORT, free_port
+    from tunesvc.dashboard import checked_port
     from tunesvc.interrupt import Stopped, stoppable
     from tunesvc.processes import registered
     from tunesvc.spec import load
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
     from tunesvc.up import Fleet, placements
 
     spec = load(file, name=name, settings=settings or ())
-    report = checked(spec, file.parent)
     devices = placements(workers, device)
+    chosen = None if no_dashboard else checked_port(port)
+    report = checked(spec, file.parent)
     try:
-        with stoppable(), open_store(storage) as store, guard():
+        with stoppable(), open_store(storage) as store:
             made = create(store, spec, file.parent, report)
-            chosen = None if no_dashboard else port or free_port(FIRST_PORT)
-            with (
-                registered("up", [made.name]),
-                Fleet(made.name, storage, devices, chosen) as fleet,
-                show.Progress(made.name, fleet.url, devices) as progress,
-            ):
-                while fleet.tend() or not until_done:
-                    progress.update(study.status(made))
-                    time.sleep(1)
-                progress.update(study.status(made))
-            _finish(made, devices[0])
+            state = study.status(made).state
+            if state == "paused":
+                _tell_paused(made)
+            if state != "paused" or not until_done:
+                with (
+                    registered("up", [made.name]),
+                    Fleet(made.name, storage, devices, chosen) as fleet,
+                    show.Progress(made.name, fleet.url, devices) as progress,
+                ):
+                    state = _follow(made, fleet, progress, until_done)
+                if state == "paused":
+                    _tell_paused(made)
+            if state == "done":
+                _finish(made, devices[0])
     except Stopped as stop:
-        typer.echo(f"stopped; the same command continues:  tunesvc up {file}", err=True)
+        again = shlex.join(["tunesvc", *sys.argv[1:]])
+        typer.echo(f"stopped; the same command continues:  {again}", err=True)
         raise typer.Exit(130) from stop
+
+
+def _tell_paused(made: Study) -> None:
+    typer.echo(f"study {made.name} is paused; resume it with:  tunesvc resume {made.name}")
+
+
+def _follow(made: Study, fleet: Fleet, progress: Progress, until_done: bool) -> State:
+    """Show progress until the study is done, or paused with nothing under way; or for ever.
+
+    Raises:
+        TuneError: the workers cannot go on, and the study is not done.
+    """
+    from tunesvc import study
+    from tunesvc.errors import TuneError
+
+    told = False
+    while True:
+        try:
+            working = fleet.tend(progress.note)
+        except TuneError:
+            if study.status(made).state != "done":
+                raise
+            working = False
+        now = study.status(made)
+        progress.update(now)
+        is_idle = now.state == "paused" and not now.trials["running"]
+        if until_done and (is_idle or not working):
+            return now.state
+        if now.state == "done" and not told:
+            progress.note(f"done; Ctrl-C leaves. The outcome:  tunesvc best {made.name}")
+            told = True
+        time.sleep(1)
 
 
 def _finish(made: Study, device: str) -> None:
@@ -71,18 +116,14 @@ def _finish(made: Study, device: str) -> None:
     """
     from tunesvc import places
     from tunesvc.cli import show
-    from tunesvc.errors import StudyError, TrainingError
+    from tunesvc.errors import StudyError
     from tunesvc.results import results
     from tunesvc.train import place
     from tunesvc.trial import Desk, score
 
     found = results(made)
     if found.status.best is None:
-        raise TrainingError(
-            f"no trial of {made.name!r} came to its end",
-            f"{found.status.trials['fail']} failed, {found.status.trials['pruned']} were pruned",
-            f"tunesvc dashboard shows each trial's reason; logs are in {places.logs()}",
-        )
+        raise _fruitless(found.status)
     desk = Desk(made, places.cache(), places.artifacts())
     try:
         score(desk, found.status.best.trial, place(device))
@@ -94,6 +135,17 @@ def _finish(made: Study, device: str) -> None:
         "  tunesvc dashboard                       every trial, in the browser\n"
         f"  tunesvc best {made.name + ' --json':<27}the winner, for a script\n"
         "  tunesvc new-study --data YOUR_FOLDER    the same for your own images"
+    )
+
+
+def _fruitless(status: Status) -> TrainingError:
+    from tunesvc import places
+    from tunesvc.errors import TrainingError
+
+    return TrainingError(
+        f"no trial of {status.study!r} came to its end",
+        f"{status.trials['fail']} failed, {status.trials['pruned']} were pruned",
+        f"tunesvc dashboard shows each trial's reason; logs are in {places.logs()}",
     )
 
 
@@ -117,9 +169,24 @@ def worker(
     try:
         with stoppable(), registered("worker", names):
             serve(storage, names, device=device, until_done=until_done, on_trial=typer.echo)
+            _check_fruit(storage, names)
     except Stopped as stop:
         typer.echo(f"stopped by {stop}; the trial under way waits for the next worker", err=True)
         raise typer.Exit(130) from stop
+
+
+def _check_fruit(storage: str | None, names: list[str]) -> None:
+    """Raise TrainingError if a study ended without a single complete trial."""
+    from tunesvc import study
+    from tunesvc.storage import open_store
+
+    if not names:
+        return
+    with open_store(storage) as store:
+        for name in names:
+            now = study.status(study.open_study(store, name))
+            if now.best is None:
+                raise _fruitless(now)
 
 
 def stop(
@@ -131,20 +198,23 @@ def stop(
         bool, typer.Option("--force", help="Stop the server even while others use it.")
     ] = False,
 ) -> None:
-    """Stop this machine's workers; their trials wait for the next ones."""
+    """Stop this machine's workers and dashboards; trials under way wait for the next workers."""
     from tunesvc import processes
     from tunesvc.storage.server import stop as stop_server
 
     asked = processes.stop(study)
     for process in asked:
         typer.echo(f"asked {process.role} {process.pid} to stop")
-    left = time.monotonic() + 15
-    while processes.running() and asked and time.monotonic() < left:
-        time.sleep(0.2)
+    left = processes.left_after(asked, STOP_SECONDS)
+    for process in left:
+        typer.echo(f"{process.role} {process.pid} still runs; end it with:  "
+                   f"kill -9 {process.pid}", err=True)  # fmt: skip
     if server:
         typer.echo("server stopped" if stop_server(force=force) else "no server was running")
     elif not asked:
         typer.echo("nothing to stop")
+    if left:
+        raise typer.Exit(1)
 
 
 def dashboard(
@@ -152,13 +222,14 @@ def dashboard(
     storage: Storage = None,
 ) -> None:
     """Serve optuna-dashboard on 127.0.0.1."""
-    from tunesvc.dashboard import FIRST_PORT, HOST, free_port, serve
+    from tunesvc.dashboard import HOST, checked_port, serve
     from tunesvc.interrupt import Stopped, stoppable
+    from tunesvc.processes import registered
 
-    chosen = port or free_port(FIRST_PORT)
+    chosen = checked_port(port)
     typer.echo(f"http://{HOST}:{chosen}  (no login: this machine only; Ctrl-C stops it)")
     try:
-        with stoppable():
+        with stoppable(), registered("dashboard", []):
             serve(storage, chosen)
     except Stopped as stop:
         raise typer.Exit(130) from stop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tunesvc.results import Results
     from tunesvc.study import Status
 
+LEGEND = "median and spread (interquartile range) of finished trials; – : none finished"
+GLUE = "\N{NO-BREAK SPACE}"  # holds two words on one line
 console = Console(soft_wrap=True, highlight=False)
 
 
@@ -101,7 +104,7 @@ def pace(status: Status) -> str:
     """Return rate and remaining time on one line."""
     if status.state == "done":
         return "done"
-    if status.rate_per_minute is None:
+    if status.rate_per_minute is None or status.eta_seconds is None:
         return "rate: not known yet"
     return f"{status.rate_per_minute:.1f} trials/min, {duration(status.eta_seconds)} left"
 
@@ -110,11 +113,12 @@ class Progress:
     """Live progress of a study: redrawn in a terminal, else a plain line whenever it changes."""
 
     def __init__(self, study: str, url: str | None, devices: list[str]) -> None:
-        self._live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+        self._live = _live() if console.is_terminal else None
         self._counts = self._best = ""
-        address = f", dashboard {url}" if url else ""
         workers = f"{len(devices)} worker(s) on {', '.join(sorted(set(devices)))}"
-        console.print(f"study {study}: {workers}{address}", markup=False)
+        parts = [workers if devices else "", f"dashboard {url}" if url else ""]
+        told = ", ".join(filter(None, parts))
+        console.print(f"study {study}" + (f": {told}" if told else ""), markup=False)
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -125,10 +129,14 @@ class Progress:
         if self._live:
             self._live.stop()
 
+    def note(self, line: str) -> None:
+        """Print a line that stays."""
+        (self._live.console if self._live else console).print(line, markup=False)
+
     def update(self, status: Status) -> None:
         """Show a new state."""
         if self._live:
-            self._live.update(_picture(status))
+            self._live.update(_picture(status, self._live.console.width))
             return
         if best_line(status) != self._best:
             self._best = best_line(status)
@@ -138,10 +146,17 @@ class Progress:
             console.print(f"{self._counts}; {pace(status)}", markup=False)
 
 
-def _picture(status: Status) -> Group:
+def _live() -> Live:
+    """Return a display that wraps its lines itself, so that it knows how many to redraw."""
+    return Live(console=Console(highlight=False), refresh_per_second=4, transient=True)
+
+
+def _picture(status: Status, width: int) -> Group:
+    bar = ProgressBar(total=status.budget_trials, completed=status.finished, width=20)
     return Group(
-        ProgressBar(total=status.budget_trials, completed=status.finished, width=60),
-        Text(f"{counts(status)}   {pace(status)}"),
+        Text(counts(status)),
+        Text(pace(status)),
+        *([bar] if width >= 60 else []),
         Text(best_line(status), style="green"),
     )
 
@@ -162,7 +177,10 @@ def print_status(status: Status) -> None:
     console.print(f"study {status.study}: {status.state}", markup=False)
     console.print(f"  {counts(status)}", markup=False)
     console.print(f"  {best_line(status)}", markup=False)
-    if status.state == "open":
+    if status.state == "open" and not status.trials["running"]:
+        again = f"tunesvc worker --study {status.study} --until-done"
+        console.print(f"  no worker is running; continue with: {again}", markup=False)
+    elif status.state == "open":
         console.print(f"  {pace(status)}", markup=False)
 
 
@@ -172,22 +190,44 @@ def print_results(found: Results) -> None:
     if status.best is None:
         console.print(f"study {status.study}: no trial has ended yet", markup=False)
         return
+    lower = " (lower is better)" if status.direction == "minimize" else ""
     console.print(f"best of {counts(status)}: trial {status.best.trial}", markup=False)
-    console.print(f"  tuned       {params(status.best.params)}", markup=False)
+    _entry("tuned", params(status.best.params))
     untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
-    console.print(f"  as default  {params(untouched)}", markup=False)
-    console.print(f"  validation  {_metrics(found.validation, status.metric)}", markup=False)
+    _entry("as default", params(untouched))
+    _entry("validation", _metrics(found.validation, status.metric))
+    _entry("tuned for", f"{status.metric}{lower}")
     if found.untuned is not None:
-        console.print(f"  untuned     {_untuned(found)}", markup=False)
+        _entry("untuned", _untuned(found))
     missing = "not scored: no test split (data.split.test holds one out), or not by this machine"
-    test = _metrics(found.test, status.metric) if found.test else missing
-    console.print(f"  test        {test}\n", markup=False)
+    _entry("test", _metrics(found.test, status.metric) if found.test else missing)
+    console.print()
     columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
     table(columns, (_strategy_row(row) for row in found.table))
+    _wrapped(LEGEND, "")
+
+
+def _entry(name: str, told: str) -> None:
+    _wrapped(told, f"  {name:<12}")
+
+
+def _wrapped(told: str, start: str) -> None:
+    """Print words in the width of the terminal, the lines after the first below its words."""
+    lines = textwrap.fill(
+        told,
+        max(console.width, len(start) + 20),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print(lines.replace(GLUE, " "), markup=False)
 
 
 def _untuned(found: Results) -> str:
     number, value = found.untuned or (0, 0.0)
+    if found.status.best and found.status.best.trial == number:
+        return "the default won: no other configuration was better"
     gain = found.validation[found.status.metric] - value
     same = f"the same backbone at its defaults, trial {number}"
     return f"{found.status.metric} {value:.4f} ({same}); tuning changed it by {gain:+.4f}"
@@ -199,7 +239,7 @@ def _knob_names(names: Iterable[str]) -> set[str]:
 
 def _metrics(values: Mapping[str, float], first: str) -> str:
     ordered = sorted(values, key=lambda name: (name != first, name))
-    return "  ".join(f"{name} {values[name]:.4f}" for name in ordered)
+    return "  ".join(f"{name}{GLUE}{values[name]:.4f}" for name in ordered)
 
 
 def _strategy_row(row: Cell) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,9 +43,16 @@ def new_study(
     """Store a study: from a study file, or from a folder of images (--data)."""
     from tunesvc.spec import load
 
-    path = file or _write(data, backbones, preset, trials, name)
-    spec = load(path, name=name, settings=settings or ())
-    report = None if unchecked else checked(spec, path.parent)
+    home = file.parent if file else Path("studies")
+    with TemporaryDirectory() as scratch:
+        if file:
+            _refuse_beside_file(data, backbones, preset, trials)
+            path = file
+        else:
+            into = Path(scratch) if dry_run else home
+            path = _write(data, backbones, preset, trials, name, into, home)
+        spec = load(path, name=name, settings=settings or ())
+    report = None if unchecked else checked(spec, home)
     if dry_run:
         from tunesvc.cli.show import print_report
 
@@ -51,13 +60,16 @@ def new_study(
             print_report(report)
         typer.echo("dry run: nothing was stored")
         return
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
-        made = create(store, spec, path.parent, report)
+    with open_store(storage) as store:
+        made = create(store, spec, home, report)
     typer.echo(f"study {made.name} is ready: {spec.budget.trials} trials on "
                f"{len(spec.backbones)} backbone(s)")  # fmt: skip
-    typer.echo(f"start workers on this machine:  tunesvc up {path}")
+    again = [*(["--name", name] if name and file else []),
+             *(f"--set={setting}" for setting in settings or ())]  # fmt: skip
+    up = shlex.join(["tunesvc", "up", str(path), *again])
+    typer.echo(f"start workers on this machine:  {up}")
     typer.echo(f"or on any:                      tunesvc worker --study {made.name}")
 
 
@@ -84,7 +96,7 @@ def _all(report: Report) -> Exception:
     first, *rest = report.problems
     if not rest:
         return first
-    return type(first)("\n".join(map(str, report.problems)))
+    return type(first)("\n\n".join(map(str, report.problems)))
 
 
 def _write(
@@ -93,6 +105,8 @@ def _write(
     preset: str | None,
     trials: int | None,
     name: str | None,
+    into: Path,
+    home: Path,
 ) -> Path:
     """Write a commented study file for a folder of images, asking for what is missing."""
     import sys
@@ -116,10 +130,35 @@ def _write(
     chosen = [part.strip() for part in (backbones or "").split(",") if part.strip()] or None
     _refuse_unknown(chosen or [])
     path = scaffold.write_for_folder(
-        data, backbones=chosen, preset=preset or "balanced", trials=trials, name=name
+        data,
+        backbones=chosen,
+        preset=preset or "balanced",
+        trials=trials,
+        name=name,
+        destination=into,
+        home=home,
     )
-    typer.echo(f"wrote {path}: read it, change it, it is yours")
+    if into == home:
+        typer.echo(f"wrote {path}: read it, change it, it is yours")
+    else:  # a dry run's is gone in a moment
+        typer.echo(path.read_text(encoding="utf-8"))
     return path
+
+
+def _refuse_beside_file(
+    data: Path | None, backbones: str | None, preset: str | None, trials: int | None
+) -> None:
+    """A file says all of it itself."""
+    from tunesvc.errors import UsageError
+
+    wishes = {"--data": data, "--backbones": backbones, "--preset": preset, "--trials": trials}
+    given = [option for option, value in wishes.items() if value is not None]
+    if given:
+        raise UsageError(
+            f"{given[0]} goes without a study file",
+            "these options write a new study file, and one was given",
+            "leave one of the two out; --set budget.trials=50 changes a key of a file",
+        )
 
 
 def _refuse_unknown(backbones: list[str]) -> None:
@@ -158,9 +197,9 @@ def check(
 def pause(name: StudyName, storage: Storage = None) -> None:
     """Hand out no more trials of a study; running ones go on to their end."""
     from tunesvc import study
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
+    with open_store(storage) as store:
         study.pause(study.open_study(store, name))
     typer.echo(f"{name} is paused; go on with: tunesvc resume {name}")
 
@@ -168,9 +207,9 @@ def pause(name: StudyName, storage: Storage = None) -> None:
 def resume(name: StudyName, storage: Storage = None) -> None:
     """Hand out trials of a paused study again."""
     from tunesvc import study
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
+    with open_store(storage) as store:
         study.resume(study.open_study(store, name))
     typer.echo(f"{name} is open")
 
@@ -187,9 +226,9 @@ def delete(
 
     from tunesvc import places, study
     from tunesvc.errors import UsageError
-    from tunesvc.storage import guard, open_store
+    from tunesvc.storage import open_store
 
-    with open_store(storage) as store, guard():
+    with open_store(storage) as store:
         found = study.open_study(store, name)
         finished = study.status(found).finished
         question = f"Delete {name} with {finished} finished trials?"

@@ -54,7 +54,7 @@ def decode(
 
     Raises:
         DataError: images that cannot be read (all are counted, the first are named); too many of
-            them skipped; the cache cannot be written.
+            them skipped; the system fails to read one; the cache cannot be written.
     """
     items = listing.splits[split]
     file = cache / f"{listing.fingerprint}-{split}-{size}-{interpolation}-{_FORMAT}.npy"

@@ -76,9 +76,10 @@ class Split:
 
 def describe(listing: Listing) -> dict[str, Any]:
     """Return the counts of each split, JSON-able: per class, or the spread of the numbers."""
+    classes = {"classes": list(listing.classes)} if listing.classes else {}
     return {
         "fingerprint": listing.fingerprint,
-        "classes": list(listing.classes),
+        **classes,
         "splits": {
             name: {"images": len(items)} | _targets(items.targets, listing.classes)
             for name, items in listing.splits.items()

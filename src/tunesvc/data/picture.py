@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from tunesvc.errors import DataError
+
+# The machine's troubles, not the file's: the same image may be readable a minute later.
+_PASSING = {
+    *(errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM),
+    *(errno.EACCES, errno.EPERM, errno.ENOENT, errno.ESTALE, errno.ETIMEDOUT),
+}
 
 
 class UnreadableError(Exception):
@@ -29,6 +39,7 @@ def read(source: Path | NDArray[np.uint8], size: int, interpolation: str) -> NDA
 
     Raises:
         UnreadableError: the file is empty, cut short, or no image.
+        DataError: the system does not let it be read now.
     """
     image = _open(source, size) if isinstance(source, Path) else Image.fromarray(source)
     if image.mode != "RGB":
@@ -61,8 +72,19 @@ def _open(path: Path, size: int) -> Image.Image:
     except UnreadableError:
         raise
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) in _PASSING:
+            raise _not_now(path, error) from error
         known = str(error).replace(repr(str(path)), "").replace(str(path), "the file")
         raise UnreadableError(" ".join(known.split()) or type(error).__name__) from error
+
+
+def _not_now(path: Path, error: Exception) -> DataError:
+    number = error.errno if isinstance(error, OSError) else None
+    return DataError(
+        f"{path}: cannot be read now",
+        "not enough memory" if number is None else os.strerror(number),
+        "check its permissions, the disk, and the limits of this machine; then try again",
+    )
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

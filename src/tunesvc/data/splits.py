@@ -83,9 +83,11 @@ def check(classes: tuple[str, ...], splits: Mapping[str, Items], target: TargetK
             training image.
     """
     for name, items in splits.items():
-        if len(items) < (2 if name == "train" else 1):
+        # One number has no spread, and R² none without it.
+        least = 2 if name == "train" or target == "number" else 1
+        if len(items) < least:
             raise DataError(
-                f"the {name} split has {len(items)} images",
+                f"the {name} split has {len(items)} images, and needs at least {least}",
                 "; ".join(f"{other}: {len(theirs)}" for other, theirs in splits.items()),
                 "add images, or change data.split",
             )

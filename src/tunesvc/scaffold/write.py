@@ -56,8 +56,15 @@ def write_for_folder(
     trials: int | None = None,
     name: str | None = None,
     destination: Path = Path("studies"),
+    home: Path | None = None,
 ) -> Path:
     """Look at a folder of images, and write a study file for it with its ready space spelled out.
+
+    Args:
+        folder: one folder per class, perhaps inside train/ and val/.
+        backbones, preset, trials, name: wishes; without them as the preset says.
+        destination: the folder that is written to.
+        home: the folder that the file's relative path starts from; None: `destination`.
 
     Raises:
         DataError: the folder holds no classes of images.
@@ -70,7 +77,7 @@ def write_for_folder(
         preset=preset,
         trials=trials,
         name=name,
-        path=_path(folder, destination),
+        path=_path(folder, home or destination),
     )
     space = _for_few(auto.space_for(plain), facts.images)
     return write(plain.model_copy(update={"search_space": space}), facts, destination)

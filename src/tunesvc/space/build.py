@@ -74,7 +74,7 @@ def _options(knob: str, ranges: conditions.Ranges, spec: StudySpec) -> tuple[Opt
             if value is None
             else Constant(knob, value, when)
         )
-    return tuple(options)
+    return tuple(option for option in options if option.when.get("backbone") != ())
 
 
 def _names(knob: str, variants: Sequence[Range]) -> list[str]:
@@ -107,7 +107,7 @@ def _derived(variant: Range) -> str:
 
 def _check_defaults(space: Space) -> None:
     for knob, options in space.knobs:
-        fixed = options[0]
+        fixed = options[0] if options else None
         if (
             isinstance(fixed, Constant)
             and not fixed.when

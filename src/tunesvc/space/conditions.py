@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from tunesvc.errors import SpecError, suggest
 from tunesvc.space.parameters import When, checked
 from tunesvc.spec import KNOBS, Choices, Fixed, Range, Scalar, StudySpec
-from tunesvc.spec.families import family
+from tunesvc.spec.families import FAMILIES, family
 
 Ranges = Mapping[str, Sequence[Range]]
 
@@ -54,20 +54,25 @@ def ordered(ranges: Ranges) -> list[str]:
 def plain(written: Range, path: str, ranges: Ranges, spec: StudySpec) -> When:
     """Return a `when` with tuples of checked values; families and names become backbone labels.
 
+    A family that no backbone of the study has leaves no label: this `when` never holds. So a
+    backbone can be taken out of a file whose space was written for it too.
+
     Raises:
         SpecError: it names a knob outside the space, or a value that this knob never has.
     """
     when: dict[str, tuple[Scalar, ...]] = {}
-    labels = set(spec.backbone_labels)
+    labels, absent = set(spec.backbone_labels), False
     for key, value in written.when.items():
         here = f"{path}.when.{key}"
         wanted = tuple(value) if isinstance(value, list) else (value,)
         if key in ("backbone", "family"):
-            labels &= _labels(key, wanted, here, spec)
+            chosen = _labels(key, wanted, here, spec)
+            absent = absent or not chosen
+            labels &= chosen
             when["backbone"] = tuple(label for label in spec.backbone_labels if label in labels)
         else:
             when[key] = _values(key, wanted, here, ranges)
-    if not labels:
+    if not labels and not absent:
         raise SpecError(
             f"{path}.when: never holds", "no backbone is of both this name and this family"
         )
@@ -78,11 +83,11 @@ def _labels(key: str, wanted: Sequence[Scalar], here: str, spec: StudySpec) -> s
     found = {label: {label, spec.backbone(label).name} for label in spec.backbone_labels}
     if key == "family":
         found = {label: {family(spec.backbone(label).name)} for label in spec.backbone_labels}
-    known = set().union(*found.values())
+    known = set(FAMILIES) if key == "family" else set().union(*found.values())
     for value in wanted:
         if value not in known:
             raise SpecError(
-                f"{here}: no backbone of this study has the {key} {value!r}"
+                f"{here}: there is no family {value!r}"
                 if key == "family"
                 else f"{here}: this study has no backbone {value!r}",
                 "",

@@ -67,6 +67,28 @@ class Parameter:
                 return _step(low, high, step, (inside - low) / step) if step else inside
         raise AssertionError(self.distribution)
 
+    def largest(self) -> Any:
+        """Return the largest value of a knob whose values have an order."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return max(self.distribution.choices)  # type: ignore[type-var]
+        return self.nearest(float("inf"))
+
+    def in_words(self) -> str:
+        """Return the values for a person: `0.001 … 0.1 (log)`, or `choices: sgd, adam`."""
+        match self.distribution:
+            case CategoricalDistribution(choices=choices):
+                return "choices: " + ", ".join(
+                    str(c).lower() if isinstance(c, bool) else str(c) for c in choices
+                )
+            case FloatDistribution(log=True) | IntDistribution(log=True):
+                step = " (log)"
+            case FloatDistribution(step=float(each)) | IntDistribution(step=each) if each != 1:
+                step = f" (in steps of {each:g})"
+            case _:
+                step = ""
+        low, high = self.nearest(float("-inf")), self.nearest(float("inf"))
+        return f"{low:g} … {high:g}{step}"
+
     def holds(self, value: Any) -> bool:
         """Tell whether this parameter can have this value."""
         near = self.nearest(value)

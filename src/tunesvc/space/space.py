@@ -94,7 +94,7 @@ class Space:
             if parameter.knob in self.file_defaults and not parameter.holds(wanted):
                 raise SpecError(
                     f"defaults.{parameter.knob}: {wanted!r} is outside the search space",
-                    f"for {label}, {parameter.name} is {parameter.distribution}",
+                    f"for {label}, {parameter.name} is {parameter.in_words()}",
                     f"widen search_space.{parameter.knob}, or choose a default inside it",
                 )
             params[parameter.name] = near = parameter.nearest(wanted)

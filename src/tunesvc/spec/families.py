@@ -26,6 +26,8 @@ _PREFIXES = (
     ("maxvit", "transformer"),
 )
 
+FAMILIES = (*dict.fromkeys(name for _, name in _PREFIXES), "other")
+
 
 def family(backbone: str) -> str:
     """Return `resnet`, `vgg`, `mobile`, `convnext`, `transformer`, or `other`."""

@@ -43,8 +43,8 @@ class Knobs(BaseModel):
     optimizer: Optimizer = "adamw"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
     weight_decay: float = Field(1e-4, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and RMSprop")
-    nesterov: bool = Field(False, description="of SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; RMSprop has none")
+    nesterov: bool = Field(False, description="of SGD with momentum")
     body_lr_multiplier: float = Field(1.0, gt=0, description="body's rate = lr × this")
     head_lr_multiplier: float = Field(1.0, gt=0, description="head's rate = lr × this")
     layer_decay: float = Field(
@@ -61,15 +61,17 @@ class Knobs(BaseModel):
 
     def acting(self) -> dict[str, Scalar]:
         """Return the knobs that do something in this configuration, by name."""
+        # Either the body stands still anyway, or there is nothing pretrained to keep.
+        unspared = self.strategy in ("linear-probe", "from-scratch")
         idle = {
             "freeze_fraction": self.strategy != "freeze-fraction",
-            "lp_epochs": not self.lp_ft,
-            "momentum": self.optimizer not in ("sgd", "rmsprop"),
-            "nesterov": self.optimizer != "sgd",
+            "lp_epochs": unspared or not self.lp_ft,
+            "momentum": self.optimizer != "sgd",
+            "nesterov": self.optimizer != "sgd" or not self.momentum,
             "body_lr_multiplier": self.strategy == "linear-probe",
             "layer_decay": self.strategy == "linear-probe",
-            "lp_ft": self.strategy in ("linear-probe", "from-scratch"),
-            "frozen_bn": self.strategy == "linear-probe",
+            "lp_ft": unspared,
+            "frozen_bn": unspared,
         }
         return {name: value for name, value in self.model_dump().items() if not idle.get(name)}
 

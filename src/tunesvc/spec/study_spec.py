@@ -192,8 +192,14 @@ class StudySpec(Model):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what the study is: not of its name, nor of where its data lies."""
+        """SHA-256 (hex) of what the study is.
+
+        Not of its name, of where its data lies, nor of how many trials or hours it may take: a
+        study can be continued with more of them.
+        """
         what: dict[str, Any] = self.model_dump(mode="json", exclude={"name", "description"})
         for place in self.data.where:
             what["data"].pop(place, None)
+        for amount in ("trials", "hours"):
+            what["budget"].pop(amount)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -80,7 +80,8 @@ def _opened(url: URL, connections: int, *, embedded: bool) -> Iterator[Store]:
     shown = url.render_as_string(hide_password=True)
     secret = url.render_as_string(hide_password=False)
     try:
-        yield Store(storage.engine, get_storage(storage), secret, shown, embedded)
+        with guard():  # whatever the block meets in the database is told in words
+            yield Store(storage.engine, get_storage(storage), secret, shown, embedded)
     finally:
         storage.remove_session()
         storage.engine.dispose()

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-from sqlalchemy import Row, func, select, text
+from sqlalchemy import Row, text
 
 from tunesvc import leases
 from tunesvc.errors import StudyError
@@ -29,12 +29,13 @@ class _Sql:
                count(*) FILTER (WHERE state = 'FAIL') AS fail,
                count(*) FILTER (WHERE state = 'RUNNING') AS running,
                count(*) FILTER (WHERE state = 'RUNNING' AND trial_id = ANY(:held)) AS held,
+               min(datetime_start) AS first,
                now() AS now
         FROM trials WHERE study_id = :study_id
     """)
-    RECENT = text("""
-        SELECT count(*), extract(epoch FROM max(datetime_complete) - min(datetime_complete))::float
-        FROM (SELECT datetime_complete FROM trials
+    SECONDS = text("""
+        SELECT extract(epoch FROM avg(datetime_complete - datetime_start))::float
+        FROM (SELECT datetime_start, datetime_complete FROM trials
               WHERE study_id = :study_id AND state IN ('COMPLETE', 'PRUNED', 'FAIL')
               ORDER BY datetime_complete DESC LIMIT 20) AS recent
     """)
@@ -65,8 +66,8 @@ class Status:
     best: Best | None
     metric: str
     direction: Direction
-    rate_per_minute: float | None  # finished trials, by the last twenty of them
-    eta_seconds: float | None
+    rate_per_minute: float | None  # of the trials that run now, by the last twenty's duration
+    eta_seconds: float | None  # None also while no trial runs
     created: datetime
 
     @property
@@ -97,10 +98,8 @@ def _grid_size(spec_json: str) -> int:
 
 def limit_now(study: Study) -> int:
     """Return `limit`, or 0 once the budget's hours are over: then no trial is begun any more."""
-    if study.spec.budget.hours is not None:
-        with study.store.engine.connect() as connection:
-            if _over(study, connection.execute(select(func.now())).scalar_one()):
-                return 0
+    if study.spec.budget.hours is not None and _over(study, _counts(study)):
+        return 0
     return limit(study.spec)
 
 
@@ -140,7 +139,8 @@ def status(study: Study) -> Status:
     }
     state: State = "paused" if is_paused(study) else "open"
     state = "done" if _is_done(study, counts) else state
-    rate = _rate(study)
+    seconds = _seconds(study)
+    rate = 60 * max(1, trials["running"]) / seconds if seconds else None
     left = trials["running"] + trials["waiting"] + trials["remaining"]
     metric, direction = objective(study.spec)
     return Status(
@@ -153,7 +153,7 @@ def status(study: Study) -> Status:
         metric=metric,
         direction=direction,
         rate_per_minute=rate,
-        eta_seconds=60 * left / rate if rate and state == "open" else None,
+        eta_seconds=60 * left / rate if rate and trials["running"] and state == "open" else None,
         created=study.created,
     )
 
@@ -166,10 +166,11 @@ def _best(study: Study) -> Best | None:
     return Best(trial.number, cast(float, trial.value), trial.params)
 
 
-def _rate(study: Study) -> float | None:
+def _seconds(study: Study) -> float | None:
+    """Return how long one of the last finished trials took, on average."""
     with study.store.engine.connect() as connection:
-        count, seconds = connection.execute(_Sql.RECENT, {"study_id": study.id}).one()
-    return 60 * (count - 1) / seconds if seconds else None
+        found = connection.execute(_Sql.SECONDS, {"study_id": study.id}).scalar_one()
+    return None if found is None else float(found)
 
 
 def _counts(study: Study, held: Iterable[int] = ()) -> Row[Any]:
@@ -185,9 +186,17 @@ def _begun(counts: Row[Any]) -> int:
 def _is_done(study: Study, counts: Row[Any]) -> bool:
     if counts.running:
         return False
-    return _begun(counts) >= limit(study.spec) or _over(study, counts.now)
+    return _begun(counts) >= limit(study.spec) or _over(study, counts)
 
 
-def _over(study: Study, now: datetime) -> bool:
+def _over(study: Study, counts: Row[Any]) -> bool:
+    """Whether the budget's hours are over; they count from the first trial's start.
+
+    Why: 2026-11: Optuna stores the local time of the worker's host, without its zone. It is taken
+    for this host's; a study whose hosts differ in zone is at worst off by that difference.
+    """
     hours = study.spec.budget.hours
-    return hours is not None and now >= study.created + timedelta(hours=hours)
+    if hours is None or counts.first is None:
+        return False
+    start = max(counts.first.astimezone(), study.created)
+    return bool(counts.now >= start + timedelta(hours=hours))

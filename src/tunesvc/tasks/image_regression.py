@@ -49,10 +49,12 @@ class ImageRegression:
 
     def metric_collection(self, num_outputs: int) -> MetricCollection:  # noqa: ARG002
         """Return mean squared error, mean absolute error and the coefficient of determination."""
-        from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection, R2Score
+        from torchmetrics import MeanAbsoluteError, MeanSquaredError, MetricCollection
+
+        from tunesvc.tasks.determination import Determination
 
         return MetricCollection(
-            {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": R2Score()},
+            {"mse": MeanSquaredError(), "mae": MeanAbsoluteError(), "r2": Determination()},
             compute_groups=False,
         )
 

@@ -37,7 +37,7 @@ def optimizer(
         case "adamw":
             return torch.optim.AdamW(built, foreach=True)
         case "rmsprop":
-            return torch.optim.RMSprop(built, momentum=knobs.momentum, foreach=True)
+            return torch.optim.RMSprop(built, foreach=True)
 
 
 def set_rate(optimizer: Optimizer, factor: float) -> None:

@@ -90,7 +90,7 @@ class Run:
             if stage.parameters and trainable.isdisjoint(stage.parameters):
                 for name in stage.modules:
                     self.module.get_submodule(name).eval()
-        if self.config.knobs.frozen_bn:
+        if self.config.knobs.frozen_bn and self.plan.pretrained:
             for module in self.module.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()

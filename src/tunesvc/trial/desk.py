@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
 
 from tunesvc import data, plugins, search, strategies, train
 from tunesvc import study as studies
@@ -59,20 +58,26 @@ class Desk:
         The defaults come first, then the grid's points where there is a grid, then the sampler.
         """
         self.trials.sampler = search.sampler(self.study.spec, number)
-        given = self._given(number)
-        # A WAITING trial is one whose worker died right here, or one that a person enqueued.
-        waiting = self.trials.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if given is not None and not waiting:
-            self.trials.enqueue_trial(given)
+        given = self._next_given()
+        if given is not None:
+            params, mark = given
+            self.trials.enqueue_trial(params, user_attrs=mark)
         self.asked = self.trials.ask()
         return int(self.asked._trial_id)
 
-    def _given(self, number: int) -> dict[str, Any] | None:
-        first = self.space.defaults()
-        if number < len(first):
-            return first[number]
-        if self.study.spec.sampler.kind == "grid":
-            return self._grid[number - len(first)]
+    def _next_given(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the first configuration that must run and is not among the trials, and its mark.
+
+        Trials that a person enqueued, or that a dying worker left WAITING, displace none.
+        """
+        trials = self.trials.get_trials(deepcopy=False)
+        first = zip(self.study.spec.backbone_labels, self.space.defaults(), strict=True)
+        grid = self._grid if self.study.spec.sampler.kind == "grid" else []
+        for mark, points in (("default", first), ("grid", enumerate(grid))):
+            known = {trial.user_attrs.get(mark) for trial in trials}
+            for key, params in points:
+                if key not in known:
+                    return params, {mark: key}
         return None
 
     @cached_property

@@ -20,14 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from tunesvc import checkpoint, search, train
-from tunesvc.errors import StorageError, TuneError
-from tunesvc.leases import Lease
+from tunesvc.errors import DataError, StorageError, TrainingError, TuneError, WeightsError
+from tunesvc.leases import Lease, Leases
 from tunesvc.provenance import provenance
 from tunesvc.spec import TrialConfig
-from tunesvc.storage import guard
 from tunesvc.train import Diverged, Epoch, Placement, Run
 from tunesvc.trial import retention
 from tunesvc.trial.desk import Desk
@@ -45,25 +46,43 @@ class Outcome:
     state: TrialState
     value: float | None  # the objective after the last epoch
     reason: str = ""
+    is_fatal: bool = False  # the device is unusable: no other trial can run in this process
 
 
-def run(desk: Desk, lease: Lease, placement: Placement) -> Outcome:
+class LeaseLost(Exception):  # noqa: N818 (a message to `run`, not an error of anybody's)
+    """Somebody else may be running the trial: not a word more is written to it."""
+
+
+def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outcome | None:
     """Run a leased trial to its end and tell Optuna.
 
-    Whatever goes wrong inside the training is told on that trial. A stop signal and trouble with
-    the database leave it RUNNING, to be taken over.
+    What the configuration caused is told on the trial. A stop signal, and what is wrong with this
+    machine or the database, leave it RUNNING, to be taken over: no budget is spent on them.
+
+    Returns:
+        How it ended; None when it was taken over, ended or deleted by somebody else.
 
     Raises:
-        StorageError: the database went away.
+        StorageError, DataError, WeightsError: this machine cannot go on.
+        TrainingError: the accelerator is out of order; the trial has failed.
     """
-    with guard():
-        trial = _trial(desk, lease)
-        outcome = _attempt(_Attempt(desk, trial, lease, placement))
+    trial = _trial(desk, lease)
+    try:
+        outcome = _attempt(_Attempt(desk, trial, lease, placement, leases))
         if outcome.reason:
             trial.set_user_attr("reason", outcome.reason)
         value = outcome.value if outcome.state is TrialState.COMPLETE else None
         desk.trials.tell(trial, value, state=outcome.state)
-        retention.forget(desk.artifacts, desk.study, desk.trials)
+    except (LeaseLost, UpdateFinishedTrialError, KeyError):  # Optuna's word for a deleted trial
+        log.warning("trial %d is in other hands, or deleted; left", trial.number)
+        return None
+    retention.forget(desk.artifacts, desk.study, desk.trials)
+    if outcome.is_fatal:
+        raise TrainingError(
+            f"{placement.device} is out of order after trial {trial.number}",
+            outcome.reason.splitlines()[-1],
+            "start the worker again; a device that stays out of order needs a reset",
+        )
     return outcome
 
 
@@ -81,19 +100,20 @@ def _attempt(attempt: _Attempt) -> Outcome:
     number = attempt.trial.number
     try:
         state, value = attempt.train()
-    except StorageError:
+    except (LeaseLost, StorageError, DataError, WeightsError, UpdateFinishedTrialError):
         raise
     except Diverged as error:
         return Outcome(number, TrialState.PRUNED, None, str(error))
     except TuneError as error:
         return Outcome(number, TrialState.FAIL, None, str(error))
-    except (optuna.exceptions.OptunaError, ConnectionError):
-        raise
     except Exception as error:
         if _from_database(error):
             raise
         log.exception("trial %d failed", number)
-        return Outcome(number, TrialState.FAIL, None, traceback.format_exc())
+        is_fatal = isinstance(error, torch.AcceleratorError)
+        return Outcome(number, TrialState.FAIL, None, traceback.format_exc(), is_fatal)
+    finally:
+        attempt.account()
     return Outcome(number, state, value)
 
 
@@ -107,6 +127,8 @@ class _Attempt:
     trial: optuna.Trial
     lease: Lease
     placement: Placement
+    leases: Leases
+    training: Run | None = None
     history: History = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(("data", "model", "train", "eval", "report"), 0.0)
@@ -115,7 +137,7 @@ class _Attempt:
     def train(self) -> tuple[TrialState, float | None]:
         label, knobs = self.desk.space.suggest(self.trial)
         config = self.desk.config(label, knobs, self.trial.number)
-        training = self._training(config)
+        training = self.training = self._training(config)
         self._describe(label, training)
         with self._clock("report"):
             pruned = self._deliver(training)
@@ -127,7 +149,6 @@ class _Attempt:
                 pruned = self._save_and_deliver(training)
             if pruned:
                 break
-        self._account(training)
         return (TrialState.PRUNED if pruned else TrialState.COMPLETE), self._value()
 
     def _training(self, config: TrialConfig) -> Run:
@@ -140,10 +161,14 @@ class _Attempt:
             if state is not None:
                 training.load_state_dict(state["run"])
                 self.history.extend(state["history"])
+                for phase, seconds in state["seconds"].items():
+                    self.seconds[phase] += seconds
         return training
 
     def _save_and_deliver(self, training: Run) -> bool:
-        state = {"run": training.state_dict(), "history": self.history}
+        if not self.leases.keeps(self.lease):
+            raise LeaseLost
+        state = {"run": training.state_dict(), "history": self.history, "seconds": self.seconds}
         checkpoint.save(state, self.desk.checkpoint(self.trial.number))
         return self._deliver(training)
 
@@ -162,7 +187,7 @@ class _Attempt:
 
     def _is_default(self) -> bool:
         """Untuned runs go to their end: everything tuned is compared with them."""
-        return self.trial.number < len(self.desk.study.spec.backbones)
+        return "default" in self.trial.user_attrs
 
     def _value(self) -> float | None:
         return float(self.history[-1][self.desk.metric]) if self.history else None
@@ -181,10 +206,13 @@ class _Attempt:
         }
         self.trial.set_user_attr("run", facts)
 
-    def _account(self, training: Run) -> None:
+    def account(self) -> None:
+        """Store what the trial took, however it ended; one that goes on elsewhere adds to it."""
+        if self.training is None or not self.leases.keeps(self.lease):
+            return
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
         self.trial.set_user_attr("seconds", seconds)
-        self.trial.set_user_attr("peak_memory_mb", round(training.peak_memory_mb, 1))
+        self.trial.set_user_attr("peak_memory_mb", round(self.training.peak_memory_mb, 1))
 
     @contextmanager
     def _clock(self, phase: str) -> Iterator[None]:

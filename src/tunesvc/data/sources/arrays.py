@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tunesvc.data.listing import Found, Items
+from tunesvc.data.sources import place
 from tunesvc.errors import DataError
 from tunesvc.spec import ArraysData
 from tunesvc.tasks import TargetKind
@@ -24,7 +25,7 @@ def find(spec: ArraysData, target: TargetKind, base: Path) -> Found:
     Raises:
         DataError: no such file, not an `.npz` of plain arrays, or shapes that do not fit.
     """
-    file = base / Path(spec.path).expanduser()
+    file = place(base, spec.path)
     arrays = _read(file)
     splits = [split for split in ("train", "val", "test") if f"x_{split}" in arrays]
     if "train" not in splits:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tunesvc.data.listing import Found, Items
+from tunesvc.data.sources import place
 from tunesvc.errors import DataError
 from tunesvc.spec import FolderData
 from tunesvc.tasks import TargetKind
@@ -31,7 +32,7 @@ def find(spec: FolderData, target: TargetKind, base: Path) -> Found:
     Raises:
         DataError: no such folder, or no images in class folders; or numbers are wanted.
     """
-    root = base / Path(spec.path).expanduser()
+    root = place(base, spec.path)
     if target == "number":
         raise DataError(
             f"{root}: folders hold classes, and the task wants numbers",

@@ -42,6 +42,15 @@ def find(name: str, root: Path) -> dict[str, Items] | None:
     return None
 
 
+def files(name: str) -> list[str]:
+    """Return the names under which a data set is published."""
+    return [
+        f"{prefix}-{kind}-ubyte.gz"
+        for prefix in _PREFIXES.get(name, _USUAL).values()
+        for kind in ("images-idx3", "labels-idx1")
+    ]
+
+
 def _either(file: Path) -> Path | None:
     packed = file.with_name(file.name + ".gz")
     return next((path for path in (file, packed) if path.is_file()), None)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tunesvc.data.listing import Found, Items
+from tunesvc.data.sources import place
 from tunesvc.data.sources.folder import SPLIT_NAMES
 from tunesvc.errors import DataError, suggest
 from tunesvc.spec import CsvData
@@ -29,7 +30,7 @@ def find(spec: CsvData, target: TargetKind, base: Path) -> Found:
     Raises:
         DataError: no such file or column; a row without an image, a label or a number.
     """
-    file = base / Path(spec.path).expanduser()
+    file = place(base, spec.path)
     try:
         rows = list(_rows(file, spec, target))
     except FileNotFoundError as error:

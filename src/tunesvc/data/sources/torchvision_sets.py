@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tunesvc import places
 from tunesvc.data.listing import Found, Items
-from tunesvc.data.sources import idx
+from tunesvc.data.sources import idx, place
 from tunesvc.errors import DataError, UnknownNameError, suggest
 from tunesvc.spec import TorchvisionData
 from tunesvc.tasks import TargetKind
@@ -81,7 +81,7 @@ def find(spec: TorchvisionData, target: TargetKind, base: Path) -> Found:
             "",
             "use task: image-classification, or data.kind: csv or arrays",
         )
-    root = base / Path(spec.root).expanduser() if spec.root else places.cache() / "torchvision"
+    root = place(base, spec.root) if spec.root else places.cache() / "torchvision"
     parts = idx.find(spec.name, root) if spec.name in _IDX else None
     if parts is not None:
         return Found(_idx_classes(spec.name), parts, root)
@@ -125,18 +125,39 @@ def _load(spec: TorchvisionData, root: Path) -> dict[str, Any]:
 def _not_there(spec: TorchvisionData, root: Path, error: Exception) -> DataError:
     # torchvision's own advice ("You can use download=True …") is about its Python arguments.
     why = re.sub(r"\.? You can use download=True.*", "", str(error).strip()) or repr(error)
-    why = " ".join(why.split())[:300]
+    why, expected = " ".join(why.split())[:300], _expected(spec.name, root)
     if spec.download:
         return DataError(
             f"{spec.name} could not be downloaded to {root}",
             why,
-            "check the network and the free disk, or put its files there by hand",
+            f"check the network and the free disk, or put {expected}",
         )
     return DataError(
         f"{spec.name} is not in {root}",
         why,
-        "set data.download: true, or put its files there, laid out as torchvision does",
+        f"set data.download: true, or put {expected}",
     )
+
+
+def _expected(name: str, root: Path) -> str:
+    """Return where which files belong, as far as torchvision's class tells."""
+    from torchvision import datasets
+
+    constructor = getattr(datasets, name)
+    if name in _IDX:
+        return f"in {root / name / 'raw'}: {', '.join(idx.files(name))} (or unpacked)"
+    if hasattr(constructor, "train_list"):
+        files = [file for file, *_ in (*constructor.train_list, *constructor.test_list)]
+        return f"in {root / constructor.base_folder}: {', '.join(dict.fromkeys(files))}"
+    if hasattr(constructor, "split_list"):
+        lists = constructor.split_list
+        files = [lists[one.get("split", _flag(one))][1] for one in SETS[name].values()]
+        return f"in {root}: {', '.join(files)}"
+    return "its files there, laid out as torchvision does"
+
+
+def _flag(arguments: Mapping[str, Any]) -> str:
+    return "train" if arguments.get("train") else "test"
 
 
 def _found(loaded: Mapping[str, Any], root: Path) -> Found:
