@@ -452,7 +452,13 @@ def test_json_round_trip() -> None:
 
 @pytest.mark.parametrize(
     "setting",
-    ["name=x", "data.path=elsewhere", "search_space.warmup=0", "budget.trials=31", "budget.hours=2"],
+    [
+        "name=x",
+        "data.path=elsewhere",
+        "search_space.warmup=0",
+        "budget.trials=31",
+        "budget.hours=2",
+    ],
 )
 def test_digest_ignores_where(setting: str) -> None:
     """The digest does not depend on the name, nor on where the data lies."""
