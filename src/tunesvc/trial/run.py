@@ -68,7 +68,10 @@ def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outco
     """
     trial = _trial(desk, lease)
     try:
-        outcome = _attempt(_Attempt(desk, trial, lease, placement, leases))
+        attempt = _Attempt(desk, trial, lease, placement, leases)
+        outcome = _attempt(attempt)
+        attempt.check_lease()
+        attempt.account()
         if outcome.reason:
             trial.set_user_attr("reason", outcome.reason)
         value = outcome.value if outcome.state is TrialState.COMPLETE else None
@@ -112,8 +115,6 @@ def _attempt(attempt: _Attempt) -> Outcome:
         log.exception("trial %d failed", number)
         is_fatal = isinstance(error, torch.AcceleratorError)
         return Outcome(number, TrialState.FAIL, None, traceback.format_exc(), is_fatal)
-    finally:
-        attempt.account()
     return Outcome(number, state, value)
 
 
@@ -166,8 +167,7 @@ class _Attempt:
         return training
 
     def _save_and_deliver(self, training: Run) -> bool:
-        if not self.leases.keeps(self.lease):
-            raise LeaseLost
+        self.check_lease()
         state = {"run": training.state_dict(), "history": self.history, "seconds": self.seconds}
         checkpoint.save(state, self.desk.checkpoint(self.trial.number))
         return self._deliver(training)
@@ -206,9 +206,14 @@ class _Attempt:
         }
         self.trial.set_user_attr("run", facts)
 
+    def check_lease(self) -> None:
+        """Raise LeaseLost if somebody else may be running the trial."""
+        if not self.leases.keeps(self.lease):
+            raise LeaseLost
+
     def account(self) -> None:
-        """Store what the trial took, however it ended; one that goes on elsewhere adds to it."""
-        if self.training is None or not self.leases.keeps(self.lease):
+        """Store what the trial took, however it ended."""
+        if self.training is None:
             return
         seconds = {phase: round(spent, 3) for phase, spent in self.seconds.items()}
         self.trial.set_user_attr("seconds", seconds)
