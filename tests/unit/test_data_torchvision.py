@@ -20,6 +20,7 @@ from torchvision import datasets
 
 from tunesvc.data import describe, scan
 from tunesvc.data.sources.torchvision_sets import SETS
+from tunesvc.errors import DataError
 from tunesvc.spec import SplitSpec, TorchvisionData
 
 
@@ -245,3 +246,10 @@ def test_each_set_in_its_official_splits(
         assert images.ndim == 3 or images.shape[3] == 3
     else:
         assert all(path.is_file() for path in images)
+
+
+def test_absent_pets_say_which_folders_are_expected(tmp_path: Path) -> None:
+    """Sets that torchvision keeps unpacked are described too."""
+    spec = TorchvisionData(kind="torchvision", name="OxfordIIITPet", root=str(tmp_path))
+    with pytest.raises(DataError, match="oxford-iiit-pet/annotations"):
+        scan(spec, target="class", base=tmp_path)

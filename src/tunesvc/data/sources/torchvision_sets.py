@@ -139,6 +139,21 @@ def _not_there(spec: TorchvisionData, root: Path, error: Exception) -> DataError
     )
 
 
+# What torchvision looks for of sets that it keeps unpacked.
+_UNPACKED = {
+    "OxfordIIITPet": "oxford-iiit-pet/images and oxford-iiit-pet/annotations "
+    "(unpacked from images.tar.gz and annotations.tar.gz)",
+    "Flowers102": "flowers-102/jpg (unpacked from 102flowers.tgz), flowers-102/imagelabels.mat "
+    "and flowers-102/setid.mat",
+    "Food101": "food-101/images and food-101/meta (unpacked from food-101.tar.gz)",
+    "DTD": "dtd/dtd/images and dtd/dtd/labels (unpacked from dtd-r1.0.1.tar.gz)",
+    "EuroSAT": "eurosat/2750 with one folder per class (unpacked from EuroSAT.zip)",
+    "StanfordCars": "stanford_cars/devkit, stanford_cars/cars_train, stanford_cars/cars_test "
+    "and stanford_cars/cars_test_annos_withlabels.mat",
+    "FGVCAircraft": "fgvc-aircraft-2013b/data (unpacked from fgvc-aircraft-2013b.tar.gz)",
+}
+
+
 def _expected(name: str, root: Path) -> str:
     """Return where which files belong, as far as torchvision's class tells."""
     from torchvision import datasets
@@ -153,6 +168,8 @@ def _expected(name: str, root: Path) -> str:
         lists = constructor.split_list
         files = [lists[one.get("split", _flag(one))][1] for one in SETS[name].values()]
         return f"in {root}: {', '.join(files)}"
+    if name in _UNPACKED:
+        return f"in {root}: {_UNPACKED[name]}"
     return "its files there, laid out as torchvision does"
 
 
