@@ -8,14 +8,14 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
-from tunesvc.study import Study
+from tunesvc.study import Study, artifact_folder
 
 KEPT = 3  # the best trials whose models stay, per study
 
 
 def folder(artifacts: Path, study: Study, number: int) -> Path:
-    """Return the folder of one trial; `uid` tells apart studies that bore the same name."""
-    return artifacts / f"{study.name}-{study.uid}" / f"trial-{number:05d}"
+    """Return the folder of one trial."""
+    return artifact_folder(study, artifacts) / f"trial-{number:05d}"
 
 
 def best(study: optuna.Study, count: int) -> list[int]:
@@ -30,7 +30,7 @@ def forget(artifacts: Path, study: Study, trials: optuna.Study) -> None:
     """Delete the checkpoints of finished trials that are not among the best."""
     kept = set(best(trials, KEPT))
     finished = {t.number for t in trials.get_trials(deepcopy=False) if t.state.is_finished()}
-    for path in folder(artifacts, study, 0).parent.glob("trial-*"):
+    for path in artifact_folder(study, artifacts).glob("trial-*"):
         number = int(path.name.removeprefix("trial-"))
         if number in finished - kept:
             shutil.rmtree(path, ignore_errors=True)  # another worker may be deleting it too
