@@ -13,7 +13,7 @@ CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14
 .DELETE_ON_ERROR:
 
 help: ## Show what can be made.
-	@echo "make quickstart   set up, then fine-tune two small networks; about 4 minutes after set-up"
+	@echo "make quickstart   set up, then fine-tune two small networks; a minute or two after set-up"
 	@echo "make test         set up, then lint, types, import contracts and tests with coverage"
 	@echo "make lint         the part of it that takes seconds"
 	@echo "make clean        remove the virtual environment and everything that tools left behind"
