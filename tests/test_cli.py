@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pexpect
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -298,6 +299,23 @@ def test_check_counts_the_defaults(study: Path, capsys: pytest.CaptureFixture[st
     said = say(capsys, "check", study, "--set", "task=image-regression",
                "--set", "objective.metric=accuracy", code=2)  # fmt: skip
     assert "image-regression has no metric 'accuracy'" in said
+
+
+def test_new_study_asks_at_a_terminal(study: Path, flower_folder: Path) -> None:
+    """What the command line leaves out is asked for; an empty answer takes the preset's."""
+    asked = pexpect.spawn(
+        sys.executable, ["-m", "tunesvc", "new-study", "--no-check"], timeout=60, encoding="utf-8"
+    )
+    for question, answer in (
+        ("Folder of images", str(flower_folder)),
+        ("Preset", "quick"),
+        ("Backbones", "two_conv_cnn"),
+        ("Trials", "4"),
+    ):
+        asked.expect(question)
+        asked.sendline(answer)
+    asked.expect("4 trials on 1 backbone")
+    asked.close()
 
 
 def test_new_study_without_anything_says_what_it_needs(

@@ -124,9 +124,11 @@ def _write(
             "tunesvc new-study studies/quickstart.yaml, or tunesvc new-study --data photos",
         )
     if preset is None and ask:
-        preset = typer.prompt("Preset", default="balanced", show_choices=True)
+        preset = typer.prompt("Preset (quick, balanced, thorough)", default="balanced")
     if backbones is None and ask:
         backbones = typer.prompt("Backbones, separated by commas (empty: the preset's)", default="")
+    if trials is None and ask:
+        trials = typer.prompt("Trials (0: the preset's)", default=0, type=int) or None
     chosen = [part.strip() for part in (backbones or "").split(",") if part.strip()] or None
     _refuse_unknown(chosen or [])
     path = scaffold.write_for_folder(
