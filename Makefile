@@ -9,13 +9,14 @@ PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test lint faults clean
 .DELETE_ON_ERROR:
 
 help: ## Show what can be made.
 	@echo "make quickstart   set up, then fine-tune two small networks; a minute or two after set-up"
 	@echo "make test         set up, then lint, types, import contracts and tests with coverage"
 	@echo "make lint         the part of it that takes seconds"
+	@echo "make faults       workers killed, Postgres restarted, disks filled: half an hour, one table"
 	@echo "make clean        remove the virtual environment and everything that tools left behind"
 
 quickstart: $(VENV)/.installed
@@ -32,6 +33,10 @@ test: lint
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --skip-covered --fail-under=90
+	$(BIN)/python benchmarks/faults.py --short
+
+faults: $(VENV)/.installed
+	$(BIN)/python benchmarks/faults.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check
@@ -65,4 +70,4 @@ $(BIN)/python:
 clean: ## Studies and their database lie elsewhere and stay.
 	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
 	  .import_linter_cache
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,9 +10,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import numpy as np
 import pexpect
@@ -21,8 +23,14 @@ from PIL import Image
 from rich.console import Console
 from sqlalchemy import Engine, make_url, text
 
+from tunesvc import leases, places, processes, storage
+from tunesvc import study as studies
 from tunesvc.cli import main, show
+from tunesvc.dashboard import _Pages
+from tunesvc.storage import Store
+from tunesvc.storage.artifacts import open_artifacts
 from tunesvc.study import Best, Status
+from tunesvc.trial import retention
 
 FILE = """\
 data: {kind: digits, subset: 200}
@@ -35,7 +43,10 @@ search_space:
 budget: {trials: 8, epochs: 4}
 pruner: {kind: median, n_startup_trials: 2, n_warmup_steps: 0}
 sampler: random
+leases: {seconds: 1}
 """
+# Two long trials of short epochs: whatever is asked for comes in the middle of one.
+LONG = ("--set", "budget.trials=2", "--set", "budget.epochs=1000", "--set", "pruner=none")
 
 
 @pytest.fixture
@@ -79,14 +90,55 @@ def status() -> dict[str, Any]:
     return found
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
+def started(*arguments: object, **environment: object) -> subprocess.Popen[str]:
     """Start a command in the background."""
     return subprocess.Popen(
         [sys.executable, "-m", "tunesvc", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=os.environ | {name: str(value) for name, value in environment.items()},
     )
+
+
+def until(true: Callable[[], Any], seconds: float = 120) -> Any:
+    """Wait until something is true; return it."""
+    deadline = time.monotonic() + seconds
+    while not (found := true()):
+        assert time.monotonic() < deadline, "it does not come true"
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture
+def stored(study: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Store]:
+    """The database of a study `tiny` with two long trials."""
+    say(capsys, "new-study", study, *LONG)
+    with storage.open_store() as store:
+        yield store
+
+
+def now(store: Store) -> Status:
+    """Return how the study stands."""
+    return studies.status(studies.open_study(store, "tiny"))
+
+
+def epochs(store: Store) -> int:
+    """Return how many epochs of the first trial are known."""
+    trials = studies.open_study(store, "tiny").optuna().trials
+    return len(trials[0].intermediate_values) if trials else 0
+
+
+@pytest.fixture
+def worker(stored: Store) -> Iterator[subprocess.Popen[str]]:
+    """A worker that serves all studies, in the middle of the first trial."""
+    process = started("worker", "--device", "cpu")
+    try:
+        until(lambda: epochs(stored) >= 2)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for(process: subprocess.Popen[str], pattern: str) -> str:
@@ -141,16 +193,257 @@ def test_killed_workers_lose_nothing(study: Path) -> None:
     assert sum(end["trials"][s] for s in ("complete", "pruned")) == 8
 
 
-@pytest.mark.slow
-def test_stop_reaches_a_waiting_worker(study: Path) -> None:
-    """`tunesvc stop` ends it, with exit code 130 and a plain sentence."""
-    tunesvc("new-study", study, "--set", "budget.trials=2", "--set", "budget.epochs=1")
-    waiting = started("worker", "--study", "tiny", "--device", "cpu")
-    wait_for(waiting, "trial 1 ")
-    assert f"asked worker {waiting.pid}" in tunesvc("stop", "tiny")
-    out, _ = waiting.communicate(timeout=30)
-    assert waiting.returncode == 130
+def test_a_stop_signal_is_no_failure(
+    worker: subprocess.Popen[str], stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`workers` shows who runs what; SIGTERM ends it within 10 s, with 0, and its trial waits."""
+    shown = say(capsys, "workers")
+    assert re.search(rf"\S+ +running +{worker.pid} +cpu +tiny +0 +\d+ +\d+s ago", shown)
+    (known,) = json.loads(say(capsys, "workers", "--json"))
+    assert (known["state"], known["pid"], known["trial"]) == ("running", worker.pid, 0)
+    assert known["seen_seconds_ago"] < 5
+    begun = time.monotonic()
+    worker.terminate()
+    out, _ = worker.communicate(timeout=30)
+    assert time.monotonic() - begun < 10
+    assert worker.returncode == 0, out
     assert "stopped by SIGTERM" in out
+    assert "no worker runs; start one with:  tunesvc worker" in say(capsys, "workers")
+    assert (now(stored).trials["running"], now(stored).trials["waiting"]) == (0, 1)
+
+
+def test_pause_gives_back_and_resume_goes_on(
+    worker: subprocess.Popen[str], stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A running trial is given back within an epoch; it goes on with no epoch repeated."""
+    assert "1 running trial is being given back" in say(capsys, "pause", "tiny")
+    until(lambda: now(stored).trials["waiting"] == 1, 10)
+    assert "paused already" in say(capsys, "pause", "tiny")
+    assert " idle " in say(capsys, "workers")
+    before = epochs(stored)
+    assert say(capsys, "resume", "tiny") == "tiny is open\n"
+    until(lambda: epochs(stored) >= before + 5)
+    worker.terminate()
+    out, _ = worker.communicate(timeout=30)
+    trained = [int(number) for number in re.findall(r"trial 0 epoch (\d+)", out)]
+    assert trained == list(range(1, len(trained) + 1))
+    assert len(trained) >= before + 5
+
+
+def test_stop_reaches_every_host(
+    stored: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A worker that no signal of ours reaches leaves the study within an epoch, with code 0."""
+    far = started("worker", "--study", "tiny", "--device", "cpu", TUNESVC_HOME=tmp_path / "far")
+    try:
+        until(lambda: epochs(stored) >= 2)
+        assert "did you mean 'tiny'?" in say(capsys, "stop", "tinny", code=2)
+        assert now(stored).trials["running"] == 1
+        said = say(capsys, "stop", "tiny")
+        assert f"told worker {far.pid} on " in said
+        assert "to leave tiny within an epoch" in said
+        assert far.wait(timeout=10) == 0
+        assert (now(stored).trials["running"], now(stored).trials["waiting"]) == (0, 1)
+        assert "nothing to stop" in say(capsys, "stop", "tiny")
+    finally:
+        far.kill()
+        far.communicate()
+
+
+def test_stop_without_a_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's processes are stopped; that other hosts were not told is said in a line."""
+    monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
+    assert "nothing to stop" in say(capsys, "stop", "tiny")
+    assert not (tmp_path / "postgres").exists(), "a server was set up to tell nobody"
+    assert "goes with a study" in say(capsys, "stop", "--storage", "postgresql://h/d", code=2)
+    monkeypatch.setenv("TUNESVC_STORAGE", "postgresql://me@127.0.0.1:9/none")
+    code = (
+        "import signal\nfrom tunesvc.processes import registered\n"
+        "with registered('worker', ['tiny']):\n    signal.pause()\n"
+    )
+    held = subprocess.Popen([sys.executable, "-c", code])
+    until(processes.running)
+    said = say(capsys, "stop", "tiny")
+    assert held.wait(timeout=10) == -signal.SIGTERM
+    assert f"asked worker {held.pid} to stop" in said
+    assert "other hosts were not told: Postgres cannot be reached" in said
+
+
+def test_retry_puts_failed_trials_back(stored: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same trial waits for a worker, no trial is begun for it, and the dashboard sees it."""
+    made = studies.open_study(stored, "tiny")
+    held = leases.Leases(stored.engine)
+    lease = held.claim(made.id, leases.Terms(trials=2))
+    assert lease is not None
+    held.fail(lease, "out of luck")
+    held.close()
+    assert "tunesvc retry tiny --failed" in say(capsys, "retry", "tiny", code=2)
+    pages = _Pages(stored)
+    assert _states(pages, made.id) == ["Fail"]
+    left = now(stored).trials["remaining"]
+
+    said = say(capsys, "retry", "tiny", "--failed")
+    assert "put back 1 failed trial of tiny" in said
+    assert "start one:  tunesvc worker --study tiny" in said
+    after = now(stored).trials
+    assert (after["fail"], after["waiting"], after["remaining"]) == (0, 1, left)
+    assert _states(pages, made.id) == ["Running"]
+    assert "no trial of tiny has failed" in say(capsys, "retry", "tiny", "--failed")
+
+
+def _states(pages: _Pages, study_id: int) -> list[str]:
+    """Return the trials' states as the dashboard's page asks for them."""
+    environ: dict[str, Any] = {"QUERY_STRING": "after=0"}
+    setup_testing_defaults(environ)
+    environ["PATH_INFO"] = f"/api/studies/{study_id}"
+    body = b"".join(pages(environ, lambda *_: None))
+    return [trial["state"] for trial in json.loads(body)["trials"]]
+
+
+def test_gc_frees_what_nobody_needs(
+    stored: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A dry run tells; without it a deleted study's files go; another database's stay."""
+    monkeypatch.setenv("TUNESVC_ARTIFACTS", str(tmp_path / "shared"))
+    shelf = open_artifacts(places.artifacts())
+    made = studies.open_study(stored, "tiny")
+    retention.claim_folder(shelf, made, storage.installation_id(stored.engine))
+    file = f"{retention.folder(made, 0)}/0000000001-00001-0000000.ckpt"
+    shelf.write(file, b"x" * 5000)
+    shelf.write("theirs-00000000/trial-00000/a.ckpt", b"y" * 700)
+    assert "nothing to free" in say(capsys, "gc")
+
+    studies.delete(made)  # as if `tunesvc delete` had been killed in the middle
+    said = say(capsys, "gc", "--dry-run")
+    assert f"5.1 kB would be freed in {shelf.location}" in said
+    assert f"{retention.home(made)}/" in said
+    assert "700 B left: they are not of this database" in said
+    assert file in shelf.names("")
+    told = json.loads(say(capsys, "gc", "--json"))
+    assert (told["dry_run"], told["bytes"] > 5000) == (False, True)
+    assert {item["kind"] for item in told["found"]} == {"study", "foreign"}
+    assert shelf.names("") == ["theirs-00000000/trial-00000/a.ckpt"]
+
+
+def test_delete_takes_the_checkpoints_with_it(
+    stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing of the study stays on the shelf."""
+    shelf = open_artifacts(places.artifacts())
+    made = studies.open_study(stored, "tiny")
+    shelf.write(f"{retention.folder(made, 0)}/0000000001-00001-0000000.ckpt", b"x")
+    say(capsys, "delete", "tiny", "--yes")
+    assert shelf.names(f"{retention.home(made)}/") == []
+
+
+def test_a_study_that_was_paused_by_itself_says_why(
+    stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`status`, `list` and `pause` tell; `resume` ends it, and says how to run a worker."""
+    why = "3 trials in a row failed alike: boom"
+    studies.pause(studies.open_study(stored, "tiny"), why)
+    assert f"study tiny: paused: {why}" in say(capsys, "status", "tiny")
+    assert f"tiny: {why}" in say(capsys, "list")
+    assert f"tiny is paused already: {why}" in say(capsys, "pause", "tiny")
+    said = say(capsys, "resume", "tiny")
+    assert "tiny is open; no worker serves it, start one:  tunesvc worker --study tiny" in said
+    assert why not in say(capsys, "status", "tiny")
+
+
+def test_pause_of_a_study_that_is_done(stored: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says so, and does not call it paused."""
+    trials = studies.open_study(stored, "tiny").optuna()
+    for _ in range(2):
+        trials.tell(trials.ask(), 0.5)
+    assert say(capsys, "pause", "tiny") == "tiny is done: there is nothing to pause\n"
+    assert "tiny is done" in say(capsys, "resume", "tiny")
+    assert now(stored).state == "done"
+
+
+def test_list_goes_on_after_a_study_that_it_cannot_read(
+    study: Path, stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is shown as unreadable, with the reason; the others are shown as ever."""
+    say(capsys, "new-study", study, "--name", "later")
+    which = {"study_id": studies.open_study(stored, "tiny").id}
+    broken = """
+        UPDATE study_user_attributes SET value_json = '{}'
+        WHERE key = 'tunesvc:spec' AND study_id = :study_id
+    """
+    with stored.engine.begin() as connection:
+        connection.execute(text(broken), which)
+    said = say(capsys, "list")
+    assert re.search(r"tiny +unreadable", said)
+    assert "tiny: another version of tunesvc stored it" in said
+    assert re.search(r"later +open +0/8", said)
+    assert [each["state"] for each in json.loads(say(capsys, "list", "--json"))] == [
+        "unreadable",
+        "open",
+    ]
+
+
+def test_a_worker_that_was_killed_is_shown_as_lost(
+    stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When its lease has expired; nobody counts on it to serve a study."""
+    held = leases.Leases(stored.engine, device="cuda:3")
+    held.claim(studies.open_study(stored, "tiny").id, leases.Terms(trials=2))
+    held._renewal.end()  # as kill -9 does
+    with stored.engine.begin() as connection:
+        connection.execute(text("UPDATE tunesvc.lease SET expires_at = now() - interval '5 s'"))
+    assert re.search(r" lost +\d+ +cuda:3 +tiny +0 +0 +\d+s ago", say(capsys, "workers"))
+    assert "no worker serves it" in say(capsys, "resume", "tiny")
+    held.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (5_250_000, "5.2 MB"),
+        (3 * 10**12, "3000.0 GB"),
+    ],
+)
+def test_sizes(count: int, words: str) -> None:
+    """Bytes in units that people read."""
+    assert show.size(count) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0s"), (61, "1m 01s"), (3_720, "1h 02m"), (47 * 3600, "47h 00m"), (2e5, "2d 07h")],
+)
+def test_durations(seconds: float, words: str) -> None:
+    """From seconds to days."""
+    assert show.duration(seconds) == words
+
+
+@pytest.mark.slow
+def test_up_replaces_a_killed_worker(
+    study: Path, stored: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its trial goes on at once: a lease of a worker that is known to be dead is not waited for."""
+    say(capsys, "new-study", study, *LONG, "--set", "leases.seconds=600")
+    running = started("up", study, *LONG, "--set", "leases.seconds=600", "--no-dashboard",
+                      "--workers", "1", "--device", "cpu")  # fmt: skip
+    try:
+        until(lambda: epochs(stored) >= 2)
+        (worker,) = leases.workers(stored.engine)
+        os.kill(worker.pid, signal.SIGKILL)
+        wait_for(running, r"worker-0 died \(signal 9\); replaced")
+        before = epochs(stored)
+        until(lambda: epochs(stored) > before)
+        assert now(stored).takeovers == 1
+    finally:
+        running.terminate()
+        running.communicate()
 
 
 def test_study_s_life(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -235,6 +528,7 @@ def test_doctor_finds_the_database(study: Path, capsys: pytest.CaptureFixture[st
     found = json.loads(say(capsys, "doctor", "--json"))
     assert found["problems"] == []
     assert found["storage"]["postgres"]
+    assert found["storage"]["room_for_workers"] == (found["storage"]["connections"] - 10) // 2
     assert found["devices"][0]["device"] == "cpu"
     assert "ok:" in say(capsys, "doctor")
 
@@ -247,6 +541,14 @@ def test_doctor_says_what_is_wrong(
     said = say(capsys, "doctor", code=3)
     assert "problem:" in said
     assert "fix:" in said
+
+
+def test_doctor_looks_at_the_artifacts(
+    study: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that cannot hold any is a problem."""
+    monkeypatch.setenv("TUNESVC_ARTIFACTS", "gopher://host/folder")
+    assert "artifacts cannot be kept at gopher://host/folder" in say(capsys, "doctor", code=2)
 
 
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:

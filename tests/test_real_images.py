@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tunesvc import study, train
 from tunesvc.leases import Leases
+from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.trial import Desk, run
@@ -38,12 +40,12 @@ def test_a_linear_probe_tells_ants_from_bees(store: Store, tmp_path: Path) -> No
             "budget": {"trials": 1, "epochs": 5},
         }
     )
-    desk = Desk(study.create(store, spec, base=tmp_path), tmp_path / "cache", tmp_path / "kept")
-    leases = Leases(store.engine)
-    lease = leases.claim(desk.study.id, 1, desk.begin)
-    assert lease is not None
-    outcome = run(desk, lease, train.place("cpu"), leases)
-    leases.close()
+    made = study.create(store, spec, base=tmp_path)
+    desk = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept"))
+    with closing(Leases(store.engine)) as leases:
+        lease = leases.claim(made.id, desk.terms)
+        assert lease is not None
+        outcome = run(desk, lease, train.place("cpu"), leases)
     assert outcome is not None
     assert outcome.value is not None
     assert outcome.value >= 0.92

@@ -1,74 +1,139 @@
-"""Checkpoints: saved whole or not at all, loaded without running what they hold."""
+"""Checkpoints: whole and verified or not at all, loaded without running what they hold.
+
+A trial's checkpoints lie in its folder of a shelf, each under its mark; the newest has the
+greatest. The file is
+
+    8 bytes   "tunesvc" and the format's version, 1
+    32 bytes  SHA-256 of what follows
+    …         the state, as `torch.save` writes it
+
+Why: 2026-11: the mark begins with the token of the lease. A worker that lost its lease, and does
+not know it yet, writes beside its successor's checkpoints, never over them, and below them.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
-import os
 import pickle
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, BinaryIO
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from tunesvc.errors import StorageError
+from tunesvc.shelf import Shelf, whole
+
+__all__ = ["Mark", "load", "marked", "save", "whole"]
 
 log = logging.getLogger(__name__)
 
+_MAGIC = b"tunesvc\x01"
+_HEADER = len(_MAGIC) + hashlib.sha256().digest_size
+_NAME = re.compile(r"(\d{10,})-(\d{5,})-(\d{7,})\.ckpt")
 
-def save(state: Mapping[str, Any], path: Path) -> None:
-    """Write tensors, numbers and strings, nested in dicts and lists; the folder is made.
+
+@dataclass(frozen=True, order=True)
+class Mark:
+    """A checkpoint's place in its trial; the greater one is newer."""
+
+    token: int  # of the lease under which it was written
+    epoch: int  # finished epochs
+    batch: int  # finished batches of the epoch under way
+
+    def __str__(self) -> str:
+        return f"{self.token:010d}-{self.epoch:05d}-{self.batch:07d}.ckpt"
+
+
+class _Torn(Exception):  # noqa: N818 (a message from `_state` to `load`)
+    """Not the bytes of a whole checkpoint."""
+
+
+def marked(names: list[str]) -> list[tuple[Mark, str]]:
+    """Return those of a trial's names that are checkpoints, oldest first."""
+    found = ((_NAME.fullmatch(name.rpartition("/")[2]), name) for name in names)
+    return sorted((Mark(*map(int, match.groups())), name) for match, name in found if match)
+
+
+def save(state: Mapping[str, Any], shelf: Shelf, folder: str, mark: Mark) -> None:
+    """Write tensors, numbers and strings, nested in dicts and lists, and read them back.
+
+    Of the older checkpoints the newest stays, and the others go once this one is verified.
 
     Raises:
-        StorageError: the disk is full, or the folder cannot be written to.
+        StorageError: it cannot be written, or not be read as it was written; nothing older went.
     """
-    with whole(path) as file:
-        torch.save(dict(state), file)
-
-
-def load(path: Path) -> dict[str, Any] | None:
-    """Read a state onto the CPU; None where there is no file, or where it is torn.
-
-    No code in the file is run: anything but tensors and plain values counts as torn.
-    """
+    name = f"{folder}/{mark}"
+    digest = _write(state, shelf, name)
     try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-    except FileNotFoundError:
-        return None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
-        log.warning("%s: not a whole checkpoint, left aside (%s)", path, _first_line(error))
-        return None
+        kept = _digest(shelf.read(name))
+    except (FileNotFoundError, _Torn):
+        kept = b""
+    if kept != digest:
+        shelf.remove(name)
+        raise StorageError(
+            f"{name} in {shelf.location}: not what was written",
+            "its checksum is another when it is read back",
+            "look for faults of that disk or share; the checkpoint before it is kept",
+        )
+    older = [other for known, other in marked(shelf.names(f"{folder}/")) if known < mark]
+    for other in older[:-1]:
+        shelf.remove(other)
+
+
+def load(shelf: Shelf, folder: str) -> dict[str, Any] | None:
+    """Read the newest whole checkpoint onto the CPU; None where there is none.
+
+    One that is torn, damaged or vanishing is left aside with a warning, for the one before it. No
+    code in a file is run: anything but tensors and plain values counts as torn.
+
+    Raises:
+        StorageError: the shelf cannot be read, which is not to say that nothing lies there.
+    """
+    tried: set[str] = set()
+    while True:  # listed anew each time: another worker may still be writing and tidying here
+        names = [name for name in shelf.names(f"{folder}/") if name not in tried]
+        if not (found := marked(names)):
+            return None
+        _, name = found[-1]
+        tried.add(name)
+        try:
+            return _state(shelf.read(name))
+        except (_Torn, FileNotFoundError) as error:
+            log.warning("%s: not a whole checkpoint, left aside (%s)", name, error)
+
+
+def _write(state: Mapping[str, Any], shelf: Shelf, name: str) -> bytes:
+    """Write a state from the one buffer that it is serialised to; return the checksum."""
+    file = io.BytesIO(bytes(_HEADER))
+    file.seek(_HEADER)
+    torch.save(dict(state), file)
+    data = file.getbuffer()
+    digest = hashlib.sha256(data[_HEADER:]).digest()
+    data[:_HEADER] = _MAGIC + digest
+    shelf.write(name, data)
+    return digest
+
+
+def _state(data: bytes) -> dict[str, Any]:
+    _digest(data)
+    file = io.BytesIO(data)  # shares the bytes: nothing is copied
+    file.seek(_HEADER)
+    try:
+        state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise _Torn(next(iter(str(error).splitlines()), type(error).__name__)) from error
     return state
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that appears in one step when the block ends.
-
-    A reader finds the old bytes or the new ones, never half of them, also after a power cut.
-
-    Raises:
-        StorageError: the disk is full, or the folder cannot be written to.
-    """
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except (OSError, RuntimeError) as error:  # torch's zip writer turns the one into the other
-        raise StorageError(
-            f"{path}: cannot be written",
-            _first_line(error),
-            "free space on that disk, or choose another folder (TUNESVC_ARTIFACTS for checkpoints)",
-        ) from error
-    finally:
-        if draft.exists():
-            draft.unlink()
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _digest(data: bytes) -> bytes:
+    """Return the checksum of a file that is as it was written."""
+    if not data.startswith(_MAGIC):
+        raise _Torn("cut off, or of another version of tunesvc")
+    digest = hashlib.sha256(memoryview(data)[_HEADER:]).digest()
+    if digest != data[len(_MAGIC) : _HEADER]:
+        raise _Torn("its checksum does not match")
+    return digest

@@ -11,14 +11,22 @@ import signal
 import socket
 import threading
 import time
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from tunesvc.errors import UsageError
-from tunesvc.storage import open_store
+from tunesvc.storage import Store, open_store
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8080, 20
 THREADS = 8
 PARENT = "TUNESVC_PARENT"  # process id of the `up` that started it, and without which it ends
+
+
+class _Sql:
+    GENERATION = text("SELECT coalesce(sum(generation), 0) FROM tunesvc.study")
 
 
 def checked_port(wanted: int | None) -> int:
@@ -69,12 +77,47 @@ def _is_free(port: int) -> bool:
 def serve(storage: str | None, port: int) -> None:
     """Serve until interrupted, or until the `up` that started it is gone."""
     import waitress
-    from optuna_dashboard import wsgi
 
     if parent := os.environ.get(PARENT):
         threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     with open_store(storage, connections=THREADS) as store:
-        waitress.serve(wsgi(store.optuna), host=HOST, port=port, threads=THREADS, _quiet=True)
+        waitress.serve(_Pages(store), host=HOST, port=port, threads=THREADS, _quiet=True)
+
+
+class _Pages:
+    """optuna-dashboard, made anew whenever failed trials were put back.
+
+    Why: 2026-11: Optuna's storage reads a finished trial once and keeps it, and would show one
+    that `tunesvc retry` put back as failed for ever.
+    """
+
+    def __init__(self, store: Store) -> None:
+        from optuna_dashboard import wsgi
+
+        self._store, self._lock = store, threading.Lock()
+        self._generation = self._asked()
+        self._pages = wsgi(store.optuna)
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """Answer a request (WSGI)."""
+        if environ.get("PATH_INFO", "").startswith("/api/"):
+            self._renew()
+        return self._pages(environ, start_response)
+
+    def _renew(self) -> None:
+        from optuna_dashboard import wsgi
+
+        with self._lock:
+            try:
+                now = self._asked()
+            except SQLAlchemyError:  # the page tells of a database that is away
+                return
+            if now != self._generation:
+                self._generation, self._pages = now, wsgi(self._store.fresh())
+
+    def _asked(self) -> int:
+        with self._store.engine.connect() as connection:
+            return int(connection.execute(_Sql.GENERATION).scalar_one())
 
 
 def _end_with(parent: int) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 from tunesvc import places
 from tunesvc.errors import StorageError, TuneError
 
+# Of a worker: one for its work, one to renew its lease. Ten are left to everybody else.
+CONNECTIONS, OTHERS = 2, 10
 _LIBRARIES = ("tunesvc", "torch", "torchvision", "optuna", "optuna-dashboard", "sqlalchemy")
 LEAST_FREE_GB = 2.0
 
@@ -28,7 +30,7 @@ def examine(storage: str | None) -> dict[str, Any]:
         "folders": {
             "home": _folder(places.home(), problems),
             "cache": _folder(places.cache(), problems),
-            "artifacts": _folder(places.artifacts(), problems),
+            "artifacts": _artifacts(places.artifacts(), problems),
         },
     }
     return facts | {"problems": [_as_json(problem) for problem in problems]}
@@ -80,12 +82,30 @@ def _storage(option: str | None) -> dict[str, Any]:
     with open_store(option) as store:
         with store.engine.connect() as connection:
             server = str(connection.execute(text("SHOW server_version")).scalar_one())
+            most = int(connection.execute(text("SHOW max_connections")).scalar_one())
         return {
             "url": store.safe_url,
             "embedded": store.embedded,
             "postgres": server,
+            "connections": most,
+            "room_for_workers": max(0, most - OTHERS) // CONNECTIONS,
             "studies": len(study.names(store)),
         }
+
+
+def _artifacts(location: str, problems: list[TuneError]) -> dict[str, Any]:
+    """Look at the folder of checkpoints, or whether S3 lets us in."""
+    if "://" not in location:
+        return _folder(Path(location), problems)
+
+    def ask() -> dict[str, Any]:
+        from tunesvc.storage.artifacts import open_artifacts
+
+        shelf = open_artifacts(location)
+        shelf.names("doctor/")  # nothing has such a name: listing it costs nothing
+        return {"location": shelf.location}
+
+    return _looked_at(ask, problems)
 
 
 def _folder(path: Path, problems: list[TuneError]) -> dict[str, Any]:

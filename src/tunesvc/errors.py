@@ -10,6 +10,9 @@
     ├── WeightsError           4   pretrained weights: absent, foreign, unsafe
     └── TrainingError          5   a run that cannot go on
 
+A worker that cannot go on where a new one can (it hung, its device is out of order) ends in
+`REPLACE`, whatever the error.
+
 A message has three parts, what happened, why, and how to fix it, so that it fits one screen and
 nobody has to read a traceback. Tracebacks are for our own bugs.
 """
@@ -18,6 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+REPLACE = 70  # EX_SOFTWARE of sysexits.h
 
 
 class TuneError(Exception):

@@ -25,10 +25,12 @@ def cache() -> Path:
     return platformdirs.user_cache_path("tunesvc")
 
 
-def artifacts() -> Path:
-    """Checkpoints; `TUNESVC_ARTIFACTS` names a folder that several hosts share."""
+def artifacts() -> str:
+    """Checkpoints; `TUNESVC_ARTIFACTS` names a folder that several hosts share, or s3://…"""
     given = os.environ.get("TUNESVC_ARTIFACTS")
-    return Path(given).expanduser().absolute() if given else home() / "artifacts"
+    if given and "://" in given:
+        return given
+    return str(Path(given).expanduser().absolute() if given else home() / "artifacts")
 
 
 def logs() -> Path:

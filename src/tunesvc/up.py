@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesvc import dashboard, places
-from tunesvc.errors import TuneError, UsageError
+from tunesvc.errors import REPLACE, TuneError, UsageError
 
 log = logging.getLogger(__name__)
 
 DASHBOARD = "dashboard"
 GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA, Windows' Linux subsystem, AMD
-STOP_SECONDS = 10.0  # a worker has this long to stop before it is killed
+STOP_SECONDS = 12.0  # a worker has this long to stop before it is killed
 MAX_RESTARTS = 5  # of workers that died without saying why (killed, out of memory)
 
 
@@ -102,12 +102,18 @@ class _Process:
 
 @dataclass
 class Fleet:
-    """The processes of one study on this machine; a context manager that stops them."""
+    """The processes of one study on this machine; a context manager that stops them.
+
+    Args:
+        bury: is given the process id of every worker that was killed, so that nobody waits for
+            its lease to expire.
+    """
 
     study: str
     storage: str | None
     devices: list[str]
     port: int | None
+    bury: Callable[[int], None]
     processes: list[_Process] = field(default_factory=list)
 
     def __enter__(self) -> Fleet:
@@ -155,9 +161,11 @@ class Fleet:
             code = each.ended()
             if not code:
                 continue
-            if 0 < code < 128 or each.restarts >= MAX_RESTARTS:
+            if (0 < code < 128 and code != REPLACE) or each.restarts >= MAX_RESTARTS:
                 raise _failure(each, code)
             each.restarts += 1
+            if each.process:
+                self.bury(each.process.pid)
             each.start()
             note(f"{each.name} died ({_cause(code)}); replaced")
         return any(each.ended() is None for each in workers)

@@ -1,7 +1,7 @@
 """One process, one device: lease a trial, run it, next.
 
-A stop signal (see `interrupt`) leaves the trial under way with its last checkpoint; it goes on
-in the next worker that asks.
+A stop signal (see `interrupt`) ends the batch under way, keeps its state and gives the trial back;
+it goes on in the next worker that asks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from optuna.trial import TrialState
 from tunesvc import places, study
 from tunesvc.errors import DataError, TrainingError, WeightsError
 from tunesvc.leases import Lease, Leases
-from tunesvc.storage import Store, open_store
+from tunesvc.shelf import Shelf
+from tunesvc.storage import Store, open_store, patiently
+from tunesvc.storage.artifacts import open_artifacts
 from tunesvc.study import Study
 from tunesvc.train import Placement, place
 from tunesvc.trial import Desk, Outcome, run
@@ -25,40 +27,38 @@ from tunesvc.trial import Desk, Outcome, run
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 0.5  # between two looks for work
-FAILURES_IN_A_ROW = 3  # of one study in one worker: its cause is not the configuration
 
 
 @dataclass
 class _Worker:
     store: Store
     leases: Leases
+    shelf: Shelf
     placement: Placement
     names: Sequence[str]
     on_trial: Callable[[str], None]
     desks: dict[int, Desk] = field(default_factory=dict)
     unusable: set[int] = field(default_factory=set)
-    failed_in_a_row: dict[int, int] = field(default_factory=dict)
 
     def studies(self) -> list[Study]:
+        """Return the studies to serve: not those that were stopped since this worker began."""
         if self.names:
-            return [study.open_study(self.store, name) for name in self.names]
-        return [each for each in study.all_open(self.store) if each.id not in self.unusable]
+            found = [study.open_study(self.store, name) for name in self.names]
+        else:
+            found = [each for each in study.all_open(self.store) if each.id not in self.unusable]
+        return [each for each in found if not self.leases.is_stopped(each.id)]
 
-    def step(self) -> bool:
-        """Run one trial of the oldest study that has one to run; return whether there was one."""
+    def next(self) -> tuple[Desk, Lease] | None:
+        """Claim a trial of the oldest study that has one to run."""
         for candidate in self.studies():
-            if study.is_paused(candidate):
-                continue
             desk = self._desk(candidate)
-            if desk is None:
-                continue
-            lease = self.leases.claim(candidate.id, study.limit_now(candidate), desk.begin)
-            if lease is not None:
-                self._run(desk, lease)
-                return True
-        return False
+            lease = desk and self.leases.claim(candidate.id, desk.terms)
+            if desk and lease:
+                return desk, lease
+        return None
 
-    def _run(self, desk: Desk, lease: Lease) -> None:
+    def run(self, desk: Desk, lease: Lease) -> None:
+        """Run a claimed trial, and give it back unless it was told."""
         try:
             outcome = run(desk, lease, self.placement, self.leases)
         finally:
@@ -66,36 +66,45 @@ class _Worker:
         if outcome is None:
             return
         self.on_trial(_line(outcome))
-        failed = outcome.state is TrialState.FAIL
-        self.failed_in_a_row[desk.study.id] = failed * (self._failed(desk) + 1)
-        if self._failed(desk) >= FAILURES_IN_A_ROW:
-            study.pause(desk.study)
-            raise TrainingError(
-                f"{FAILURES_IN_A_ROW} trials of {desk.study.name!r} failed in a row; it is paused",
-                outcome.reason.strip().splitlines()[-1],
-                f"mend the cause, then: tunesvc resume {desk.study.name}",
-            )
+        if outcome.state is TrialState.FAIL:
+            patiently(lambda: self._check_paused(desk.study), revive=self.store.revive)
 
-    def _failed(self, desk: Desk) -> int:
-        return self.failed_in_a_row.get(desk.study.id, 0)
+    def _check_paused(self, served: Study) -> None:
+        """Raise TrainingError if the study's trials fail alike and it is all that is served."""
+        why = study.status(served).why
+        if not why:
+            return
+        error = TrainingError(
+            f"study {served.name!r} is paused: {why}",
+            "the cause is not the configuration",
+            f"mend it, then: tunesvc resume {served.name}; tunesvc retry {served.name} --failed",
+        )
+        if self.names:
+            raise error
+        log.error("%s", error)
 
     def _desk(self, candidate: Study) -> Desk | None:
         """Return a study ready for trials; None if this machine cannot serve one of many."""
-        if candidate.id not in self.desks:
+        known = self.desks.get(candidate.id)
+        if known is None or known.study.spec != candidate.spec:
             try:
-                desk = Desk(candidate, places.cache(), places.artifacts())
+                known = Desk(candidate, places.cache(), self.shelf)
             except (DataError, WeightsError) as error:
                 if self.names:
                     raise
                 log.warning("study %s is passed over here: %s", candidate.name, error)
                 self.unusable.add(candidate.id)
                 return None
-            self.desks[candidate.id] = desk
-        return self.desks[candidate.id]
+            self.desks[candidate.id] = known
+        return known
 
-    def done(self) -> bool:
+    def is_done(self) -> bool:
         """Whether every served study has used its budget and has no running trial."""
         return all(study.status(each).state == "done" for each in self.studies())
+
+    def is_dismissed(self) -> bool:
+        """Whether every study that it was named has been stopped, or deleted."""
+        return bool(self.names) and not self.studies()
 
 
 def serve(
@@ -115,17 +124,29 @@ def serve(
 
     Raises:
         TuneError: this machine cannot go on; a trial under way is left to be taken over.
-        Stopped: a signal came; the trial under way is left to be taken over.
+        Stopped: a signal came; the trial under way was kept and given back.
     """
-    placement = place(device)
-    with open_store(storage) as store, closing(Leases(store.engine)) as leases:
-        worker = _Worker(store, leases, placement, names, on_trial)
-        while True:
-            if worker.step():
-                continue
-            if until_done and worker.done():
-                return
-            time.sleep(IDLE_SECONDS)
+    placement, shelf = place(device), open_artifacts(places.artifacts())
+    with open_store(storage) as store:
+        told = str(placement.device)
+        leases = Leases(store.engine, device=told, studies=names, revive=store.revive)
+        with closing(leases):
+            _work(_Worker(store, leases, shelf, placement, names, on_trial), until_done)
+
+
+def _work(worker: _Worker, until_done: bool) -> None:
+    revive = worker.store.revive
+    while True:
+        found = patiently(worker.next, revive=revive)
+        if found is not None:
+            worker.run(*found)
+            continue
+        if patiently(worker.is_dismissed, revive=revive):
+            log.info("the study was stopped; this worker leaves")
+            return
+        if until_done and patiently(worker.is_done, revive=revive):
+            return
+        time.sleep(IDLE_SECONDS)
 
 
 def _line(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""Who runs what: exactly the budget, each trial once, and takeovers of the dead."""
+"""Who runs what: exactly the budget, each trial once, and takeovers of the lost."""
 
 from __future__ import annotations
 
@@ -6,29 +6,35 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 from sqlalchemy import text
 
-from tunesvc.leases import Leases, held
+from tunesvc import leases as rooms
+from tunesvc.leases import MEMORY, Fenced, Given, Lease, LeaseLost, Leases, Leave, Terms, held
 from tunesvc.storage import Store, open_store
 
 AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
+TERMS = Terms(trials=9, seconds=30)
+SHORT = Terms(trials=9, seconds=0.6)
+
 # Claims one trial of study argv[1], says which, and holds it until killed.
 HOLDER = """
 import sys, time, optuna
-from tunesvc.leases import Leases
+from tunesvc.leases import Leases, Terms
 from tunesvc.storage import open_store
 with open_store() as store:
     study = optuna.load_study(study_name=sys.argv[1], storage=store.optuna)
     leases = Leases(store.engine)
-    lease = leases.claim(study._study_id, 9, lambda _: study.ask()._trial_id)
-    print(lease.trial_id, flush=True)
+    lease = leases.claim(study._study_id, Terms(trials=9, seconds=0.6))
+    print(lease.trial_id, leases.worker_id, flush=True)
     time.sleep(60)
 """
 
@@ -46,116 +52,408 @@ def leases(store: Store) -> Iterator[Leases]:
         yield made
 
 
+@pytest.fixture
+def others(store: Store) -> Iterator[Leases]:
+    """The leases of another worker."""
+    with closing(Leases(store.engine)) as made:
+        yield made
+
+
+@pytest.fixture
+def third(store: Store) -> Iterator[Leases]:
+    """The leases of a third worker."""
+    with closing(Leases(store.engine)) as made:
+        yield made
+
+
+def fenced(store: Store, lease: Lease | None) -> Fenced:
+    """The storage through which a leased trial is written."""
+    made = Fenced(store.optuna, store.engine)
+    made.lease = lease
+    return made
+
+
+def claim(leases: Leases, study: optuna.Study, terms: Terms = TERMS) -> Lease:
+    """Claim where there is something to claim."""
+    lease = leases.claim(study._study_id, terms)
+    assert lease is not None
+    return lease
+
+
+def standing(study: optuna.Study, store: Store, hours: float | None = None) -> rooms.Standing:
+    """Return how the study stands with its workers."""
+    found = rooms.standing(store.engine, study._study_id, hours)
+    assert found is not None
+    return found
+
+
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Wait for something to come true."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.05)
+    return found
+
+
 def _work(url: str) -> list[int]:
-    """Run trials until the budget of 50 is spent; return their ids."""
+    """Run trials until the budget of 50 is spent; return their numbers."""
     mine = []
     with open_store(url) as store, closing(Leases(store.engine)) as leases:
         study = optuna.load_study(study_name="s", storage=store.optuna)
-        while lease := leases.claim(study._study_id, 50, lambda _: study.ask()._trial_id):
+        while lease := leases.claim(study._study_id, Terms(trials=50)):
             assert not lease.resumed
-            mine.append(lease.trial_id)
-            study.get_trials(deepcopy=False)
-            study.tell(optuna.Trial(study, lease.trial_id), 1.0)
+            mine.append(lease.number)
+            fenced(store, lease).set_trial_state_values(lease.trial_id, TrialState.COMPLETE, [1.0])
             leases.release(lease)
     return mine
 
 
-def test_four_processes_spend_the_budget_exactly(
-    study: optuna.Study, storage_url: str, at_once: AtOnce
+def test_workers_at_once_begin_exactly_the_budget(
+    store: Store, study: optuna.Study, storage_url: str, at_once: AtOnce
 ) -> None:
-    """Fifty trials of fifty, none begun twice, none left over."""
-    ran = [trial for mine in at_once(_work, [storage_url] * 4) for trial in mine]
-    assert len(ran) == len(set(ran)) == 50
-    assert [trial.number for trial in study.trials] == list(range(50))
-    assert all(trial.state.is_finished() for trial in study.trials)
+    """Six processes and a budget of 50: every number once, none more."""
+    found = at_once(_work, [storage_url] * 6)
+    assert sorted(number for numbers in found for number in numbers) == list(range(50))
+    trials = study.get_trials()
+    assert [trial.number for trial in trials] == list(range(50))
+    assert {trial.state for trial in trials} == {TrialState.COMPLETE}
 
 
-def test_killed_holders_trial_is_taken_over(
-    study: optuna.Study, store: Store, storage_url: str, leases: Leases
+def test_a_killed_worker_s_trial_is_taken_over(
+    store: Store, study: optuna.Study, storage_url: str, leases: Leases
 ) -> None:
-    """While its holder lives a trial is nobody else's; after kill -9 it is the next claim's."""
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, "s"],
-        env=os.environ | {"TUNESVC_STORAGE": storage_url},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    """After its lease has expired, in the same trial; nobody else runs it before."""
+    environment = os.environ | {"TUNESVC_STORAGE": storage_url}
+    command = [sys.executable, "-c", HOLDER, "s"]
+    holder = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     assert holder.stdout is not None
-    trial_id = int(holder.stdout.readline())
-    assert held(store.engine, study._study_id) == {trial_id}
-    assert leases.claim(study._study_id, 1, pytest.fail) is None
+    trial_id, worker_id = holder.stdout.readline().split()
+    assert held(store.engine, study._study_id) == {int(trial_id)}
+    one = Terms(trials=1, seconds=30)
+    time.sleep(1.0)  # longer than the lease: it is renewed
+    assert leases.claim(study._study_id, one) is None
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
-    lease = None
-    while lease is None:  # until Postgres has noticed, milliseconds later
-        lease = leases.claim(study._study_id, 1, pytest.fail)
-    assert (lease.trial_id, lease.resumed) == (trial_id, True)
-    assert held(store.engine, study._study_id) == {trial_id}
+    lease = until(lambda: leases.claim(study._study_id, one))
+    assert (lease.trial_id, lease.resumed) == (int(trial_id), True)
+    assert standing(study, store).takeovers == 1
+    holders = [each.worker_id for each in rooms.workers(store.engine) if each.trial == 0]
+    assert holders == [leases.worker_id] != [worker_id]
 
 
-def test_oldest_orphan_first_then_new_ones(study: optuna.Study, leases: Leases) -> None:
-    """Trials that nobody runs come before new ones, also when the budget is spent."""
-    first, second = study.ask()._trial_id, study.ask()._trial_id
-    study.enqueue_trial({})  # WAITING is not begun
-    begun: list[int] = []
+def test_a_process_known_to_be_dead_is_not_waited_for(
+    study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """Who reaped it may say so, and the trial is free at once."""
+    lease = claim(others, study, Terms(trials=1, seconds=3600))
+    others._renewal.end()
+    host, pid, _ = others.worker_id.split(":")
+    rooms.expire(leases.engine, host=host, pid=int(pid))
+    assert claim(leases, study, Terms(trials=1)).trial_id == lease.trial_id
 
-    def begin(count: int) -> int:
-        begun.append(count)
-        return int(study.ask()._trial_id)
 
-    claimed = [leases.claim(study._study_id, 3, begin) for _ in range(4)]
-    assert [lease and lease.trial_id for lease in claimed[:2]] == [first, second]
-    assert [lease and lease.resumed for lease in claimed] == [True, True, False, None]
-    assert begun == [2]
-    assert claimed[0] is not None
-    leases.release(claimed[0])
-    again = leases.claim(study._study_id, 0, pytest.fail)
-    assert again is not None
-    assert again.trial_id == first
+def test_released_first_then_expired_then_new(
+    study: optuna.Study, leases: Leases, others: Leases, third: Leases
+) -> None:
+    """What was given back comes before what was lost, and both before what is new."""
+    lost, given_back = claim(others, study, SHORT), claim(third, study, SHORT)
+    others._renewal.end()
+    third.release(given_back)
+    time.sleep(0.7)
+    found = []
+    for _ in range(3):
+        with closing(Leases(leases.engine)) as worker:
+            found.append(claim(worker, study))
+            worker.worker_id = "another"  # what it holds stays held
+    assert [lease.number for lease in found] == [given_back.number, lost.number, 2]
+    assert [lease.resumed for lease in found] == [True, True, False]
+    assert found[1].token > lost.token
+
+
+def test_the_budget_holds_no_takeover_up(
+    study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """A trial that was begun goes on, also when no other may begin."""
+    one = Terms(trials=1)
+    others.release(claim(others, study, one))
+    again = claim(leases, study, one)
+    assert (again.number, again.resumed) == (0, True)
+    assert others.claim(study._study_id, one) is None
+
+
+def test_given_configurations_come_first_and_once(store: Store, study: optuna.Study) -> None:
+    """Each is fixed and marked on its trial; trials that a person enqueued displace none."""
+    study.enqueue_trial({"x": 0.5})
+    terms = Terms(trials=9, given=[Given({"x": 1.0}, {"default": "a"}), Given({"x": 2.0}, {})])
+    with ExitStack() as stack:
+        for _ in range(4):
+            claim(stack.enter_context(closing(Leases(store.engine))), study, terms)
+    trials = study.get_trials()
+    fixed = [trial.system_attrs.get("fixed_params") for trial in trials]
+    assert fixed == [{"x": 0.5}, {"x": 1.0}, {"x": 2.0}, None]
+    assert [trial.user_attrs for trial in trials] == [{}, {"default": "a"}, {}, {}]
+    assert all(trial.datetime_start is not None for trial in trials)
+
+
+def test_whose_claim_was_committed_but_not_answered(study: optuna.Study, leases: Leases) -> None:
+    """A worker finds again what it holds without knowing; no trial is begun twice, none counts."""
+    first = claim(leases, study)
+    again = claim(leases, study)
+    assert again.number == first.number
+    assert again.token > first.token
+    assert len(study.get_trials()) == 1
+
+
+def test_a_lost_lease_writes_nothing(
+    store: Store, study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """No parameter, report, attribute or state of whoever lost it is stored."""
+    lost = claim(others, study, SHORT)
+    others._renewal.end()
+    time.sleep(0.7)
+    claim(leases, study)
+    storage, trial_id = fenced(store, lost), lost.trial_id
+    uniform = optuna.distributions.FloatDistribution(0, 1)
+    for write in (
+        lambda: storage.set_trial_param(trial_id, "x", 0.5, uniform),
+        lambda: storage.set_trial_intermediate_value(trial_id, 1, 0.5),
+        lambda: storage.set_trial_user_attr(trial_id, "a", 1),
+        lambda: storage.set_trial_system_attr(trial_id, "a", 1),
+        lambda: storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0]),
+        lambda: leases.note_attempt(lost, "why"),
+    ):
+        with pytest.raises(LeaseLost):
+            write()
+    (trial,) = study.get_trials()
+    assert (trial.params, trial.intermediate_values, trial.user_attrs) == ({}, {}, {})
+    assert trial.state is TrialState.RUNNING
+
+
+def test_the_holder_writes_what_optuna_reads(
+    store: Store, study: optuna.Study, leases: Leases
+) -> None:
+    """Parameters, steps, attributes, state and value come back through Optuna's own storage."""
+    lease = claim(leases, study)
+    trial = optuna.Trial(
+        optuna.load_study(study_name="s", storage=fenced(store, lease)), lease.trial_id
+    )
+    x = trial.suggest_float("x", 1e-4, 1, log=True)
+    kind = trial.suggest_categorical("kind", ["a", "b"])
+    trial.report(0.25, 1)
+    trial.report(float("inf"), 2)
+    trial.set_user_attr("note", {"a": [1, "ü"]})
+    trial.set_constraint("size", -1.0)
+    trial.study.tell(trial, 0.75)
+    (read,) = store.fresh().get_all_trials(study._study_id)
+    assert read.params == {"x": x, "kind": kind}
+    assert read.intermediate_values == {1: 0.25, 2: float("inf")}
+    assert read.user_attrs == {"note": {"a": [1, "ü"]}}
+    assert read.constraints == {"size": -1.0}
+    assert (read.state, read.value) == (TrialState.COMPLETE, 0.75)
+    assert read.datetime_complete is not None
+    assert read.datetime_start is not None
+    assert 0 <= (read.datetime_complete - read.datetime_start).total_seconds() < 60
+
+
+def test_a_word_may_be_repeated(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """What was committed without an answer is said again, and stands once."""
+    lease = claim(leases, study)
+    storage = fenced(store, lease)
+    for _ in range(2):
+        storage.report(lease.trial_id, {1: 0.5}, {"a": 1})
+    for _ in range(2):
+        storage.set_trial_state_values(lease.trial_id, TrialState.COMPLETE, [0.5])
+    (trial,) = study.get_trials()
+    assert (trial.value, trial.intermediate_values) == (0.5, {1: 0.5})
+    with pytest.raises(LeaseLost):  # but not said otherwise
+        storage.set_trial_state_values(lease.trial_id, TrialState.FAIL)
+
+
+def test_attempts_end_in_a_failure_with_every_reason(
+    study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """Two of its workers vanish, the third attempt raises: FAIL, and why each time."""
+    for worker in (others, leases):
+        claim(worker, study, SHORT)
+        worker._renewal.hold(None)
+        time.sleep(0.7)
+        with worker.engine.begin() as connection:
+            connection.execute(text("UPDATE tunesvc.lease SET worker_id = 'gone'"))
+    lease = claim(leases, study, SHORT)
+    told = leases.note_attempt(lease, "Traceback\nRuntimeError: broken")
+    assert told is not None
+    (trial,) = study.get_trials()
+    assert trial.state is TrialState.FAIL
+    assert trial.user_attrs["reason"] == told
+    assert told.count("gave no sign of life for 0.6 seconds") == 2
+    assert told.endswith("RuntimeError: broken")
+
+
+def test_a_trial_whose_workers_all_vanish_is_told_by_the_next(
+    study: optuna.Study, leases: Leases
+) -> None:
+    """Nobody is left to tell it but whoever asks for work."""
+    claim(leases, study, SHORT)
+    leases._renewal.end()
+    for _ in range(3):
+        with leases.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE tunesvc.lease SET worker_id = 'gone', expires_at = '-infinity'")
+            )
+        last = leases.claim(study._study_id, Terms(trials=1, seconds=0.6))
+    assert last is None
+    assert study.get_trials()[0].state is TrialState.FAIL
+
+
+def test_trials_that_fail_alike_pause_the_study(store: Store, study: optuna.Study) -> None:
+    """Three in a row, numbers in the message aside; resuming begins the count anew."""
+    with closing(Leases(store.engine)) as leases:
+        for number in range(3):
+            assert not standing(study, store).paused
+            leases.fail(claim(leases, study), f"RuntimeError: no file {number}")
+        now = standing(study, store)
+        assert now.paused
+        assert "3 trials in a row failed alike: RuntimeError: no file #" in now.why
+        assert leases.claim(study._study_id, TERMS) is None
+        rooms.resume(store.engine, study._study_id)
+        leases.fail(claim(leases, study), "RuntimeError: no file 4")
+        assert not standing(study, store).paused
+
+
+def test_other_failures_between_do_not_pause(store: Store, study: optuna.Study) -> None:
+    """Only what fails alike has one cause."""
+    with closing(Leases(store.engine)) as leases:
+        for why in ("A", "B", "A", "A", "B"):
+            leases.fail(claim(leases, study), why)
+    assert not standing(study, store).paused
+
+
+def test_failed_trials_are_put_back(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """They run again under their numbers, with what they had reported."""
+    lease = claim(leases, study)
+    fenced(store, lease).report(lease.trial_id, {1: 0.5}, {})
+    leases.fail(lease, "why")
+    leases.release(lease)
+    assert rooms.put_back(store.engine, study._study_id) == [lease.trial_id]
+    again = claim(leases, study)
+    assert (again.number, again.resumed, again.generation) == (0, True, lease.generation + 1)
+    (trial,) = store.fresh().get_all_trials(study._study_id)
+    assert (trial.state, trial.user_attrs) == (TrialState.RUNNING, {})
+    assert trial.intermediate_values == {1: 0.5}
+    assert rooms.put_back(store.engine, study._study_id) == []
+
+
+@pytest.mark.parametrize("order", [rooms.pause, rooms.stop])
+def test_orders_reach_whoever_trains(
+    store: Store, study: optuna.Study, leases: Leases, order: Callable[..., None]
+) -> None:
+    """Within a third of the lease, at the next batch."""
+    claim(leases, study, SHORT)
+    assert leases.watch is not None
+    leases.watch.tick()
+    order(store.engine, study._study_id)
+    until(lambda: leases.watch is not None and leases.watch.leave)
+    with pytest.raises(Leave):
+        leases.watch.tick()
+
+
+def test_a_stopped_study_is_served_by_later_workers(
+    store: Store, study: optuna.Study, leases: Leases
+) -> None:
+    """Those that run at the moment leave it for good."""
+    rooms.stop(store.engine, study._study_id)
+    assert leases.is_stopped(study._study_id)
+    assert leases.claim(study._study_id, TERMS) is None
+    with closing(Leases(store.engine)) as later:
+        assert not later.is_stopped(study._study_id)
+        assert later.claim(study._study_id, TERMS) is not None
+
+
+def test_who_lost_its_lease_learns_it(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """The thread that renews finds another's token, and the next batch is the last."""
+    claim(leases, study, SHORT)
+    with store.engine.begin() as connection:
+        connection.execute(text("UPDATE tunesvc.lease SET token = nextval('tunesvc.token')"))
+    until(lambda: leases.watch is not None and leases.watch.is_lost)
+    with pytest.raises(LeaseLost):
+        leases.watch.tick()  # type: ignore[union-attr]
+
+
+def test_the_hours_are_the_server_s(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """From the first trial on; after them none begins, and those under way are told."""
+    terms = Terms(trials=9, hours=1, seconds=0.6)
+    claim(leases, study, terms)
+    assert leases.watch is not None
+    assert not leases.watch.is_over
+    with store.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE tunesvc.study SET started_at = now() - interval '61 minutes'")
+        )
+    until(lambda: leases.watch is not None and leases.watch.is_over)
+    with closing(Leases(store.engine)) as others:
+        assert others.claim(study._study_id, terms) is None
+        assert leases.watch is not None
+        leases.release(leases.watch.lease)
+        assert claim(others, study, terms).is_over
+    assert standing(study, store, 1).is_over
+
+
+def test_renewal_outlives_its_connection(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """Sessions that the server ends are replaced, and the lease is never seen as free."""
+    claim(leases, study, SHORT)
+    kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND datname = current_database()")  # fmt: skip
+    for _ in range(4):
+        with store.engine.connect() as connection:
+            connection.execute(kill)
+        time.sleep(0.3)
+        assert len(held(store.engine, study._study_id)) == 1
+    assert leases.watch is not None
+    leases.watch.tick()
+
+
+def test_a_failure_for_want_of_memory_is_seen_by_samplers(
+    store: Store, study: optuna.Study, leases: Leases
+) -> None:
+    """As a pruned trial that breaks a constraint; everybody else sees the failure."""
+    lease = claim(leases, study)
+    storage = fenced(store, lease)
+    viewed = optuna.load_study(study_name="s", storage=storage)
+    optuna.Trial(viewed, lease.trial_id).set_constraint(MEMORY, 1.0)
+    leases.fail(lease, "out of memory")
+    (shown,) = viewed.get_trials(states=(TrialState.PRUNED,))
+    assert shown.constraints == {MEMORY: 1.0}
+    assert store.fresh().get_all_trials(study._study_id)[0].state is TrialState.FAIL
 
 
 def test_other_studies_trials_are_theirs(store: Store, study: optuna.Study, leases: Leases) -> None:
-    """A claim sees one study only."""
+    """A claim sees one study only, and a deleted study has nothing to run."""
     other = optuna.create_study(storage=store.optuna, study_name="other")
-    other.ask()
-    assert leases.claim(study._study_id, 0, pytest.fail) is None
-    assert leases.claim(other._study_id, 0, pytest.fail) is not None
-    assert held(store.engine, study._study_id) == frozenset()
+    leases.release(claim(leases, other))
+    assert claim(leases, study).resumed is False
+    assert held(store.engine, other._study_id) == frozenset()
+    optuna.delete_study(storage=store.optuna, study_name="other")
+    assert leases.claim(other._study_id, TERMS) is None
 
 
-def test_trial_told_while_it_is_claimed_is_not_taken(
-    study: optuna.Study, leases: Leases, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An orphan that turns out to be finished, once its lock is held, is let go again."""
-    trial = study.ask()
-    study.tell(trial, 1.0)
-    stale = text(f"SELECT {trial._trial_id} AS trial_id WHERE :study_id > 0")
-    monkeypatch.setattr("tunesvc.leases._Sql.ORPHANS", stale)
-    assert leases.claim(study._study_id, 1, pytest.fail) is None
-    assert held(leases._engine, study._study_id) == frozenset()
+def test_workers_are_listed(store: Store, study: optuna.Study) -> None:
+    """Who, where, on what, as long as they have not left."""
+    with closing(Leases(store.engine, device="cpu", studies=["s"])) as leases:
+        lease = claim(leases, study)
+        fenced(store, lease).report(lease.trial_id, {1: 0.5, 2: 0.6}, {})
+        (worker,) = rooms.workers(store.engine)
+        assert (worker.pid, worker.device, worker.studies) == (os.getpid(), "cpu", ("s",))
+        assert (worker.study, worker.trial, worker.epoch) == ("s", 0, 2)
+        assert not worker.is_lost
+    assert rooms.workers(store.engine) == []
 
 
-def test_failing_begin_leaves_the_queue_open(study: optuna.Study, leases: Leases) -> None:
-    """When a trial cannot be begun the error passes, and the next claim works."""
-
-    def fail(_: int) -> int:
-        raise ValueError("no such data")
-
-    with pytest.raises(ValueError, match="no such data"):
-        leases.claim(study._study_id, 1, fail)
-    assert leases.claim(study._study_id, 1, lambda _: study.ask()._trial_id) is not None
-
-
-def test_lost_connection_is_a_lost_lease(store: Store, study: optuna.Study, leases: Leases) -> None:
-    """When the server closes the session the lease is gone; releasing it is no error."""
-    lease = leases.claim(study._study_id, 1, lambda _: study.ask()._trial_id)
-    assert lease is not None
-    kill = "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'"
-    with store.engine.connect() as connection:
-        connection.execute(text(kill))
-    assert held(store.engine, study._study_id) == frozenset()
-    leases.release(lease)
-    leases.release(lease)
-    again = leases.claim(study._study_id, 1, pytest.fail)
-    assert again is not None
-    assert again.resumed
+def test_what_fitted_is_remembered(leases: Leases) -> None:
+    """The smallest, for each device, backbone, resolution and strategy."""
+    place = {"device": "d", "backbone": "b", "image_size": 64, "strategy": "full"}
+    assert leases.fitted(**place) is None
+    for size in (32, 8, 16):
+        leases.note_fitted(size, **place)
+    assert leases.fitted(**place) == 8
+    assert leases.fitted(**place | {"image_size": 32}) is None

@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from tunesvc.errors import StorageError
-from tunesvc.leases import Leases, held
-from tunesvc.storage import VARIABLE, Store, guard, open_store
+from tunesvc.storage import VARIABLE, Store, guard, installation_id, open_store
 
 AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
@@ -51,28 +50,23 @@ def test_older_tables_are_upgraded(store: Store) -> None:
 
 
 def test_one_pooled_connection_is_enough(store: Store) -> None:
-    """TPE, pruner, leases and status together never wait for a second pooled connection."""
+    """TPE, pruner and our own questions never wait for a second pooled connection."""
     study = optuna.create_study(
         storage=store.optuna,
         sampler=optuna.samplers.TPESampler(n_startup_trials=2),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=1),
     )
-    leases = Leases(store.engine)
     for _ in range(4):
-        lease = leases.claim(study._study_id, 9, lambda _: study.ask()._trial_id)
-        assert lease is not None
-        trial = optuna.Trial(study, lease.trial_id)
+        trial = study.ask()
         trial.report(trial.suggest_float("x", 0, 1), 0)
         trial.should_prune()
-        assert held(store.engine, study._study_id) == {lease.trial_id}
+        assert installation_id(store.engine)
         study.tell(trial, 1.0)
-        leases.release(lease)
     assert store.engine.pool.size() == 1  # type: ignore[attr-defined]
     with store.engine.connect() as connection:
         assert connection.execute(text("SHOW timezone")).scalar_one() == "UTC"
         count = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        assert connection.execute(text(count)).scalar_one() == 2
-    leases.close()
+        assert connection.execute(text(count)).scalar_one() == 1
 
 
 def test_survives_a_lost_connection(store: Store) -> None:

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy import text
 
 from tunesvc import study
 from tunesvc.errors import DataError, StudyError, UnknownNameError
-from tunesvc.leases import Leases
+from tunesvc.leases import Lease, Leases, Terms
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store, open_store
 from tunesvc.study import Study, creation
@@ -180,25 +181,22 @@ def test_limit() -> None:
 
 
 def test_status_counts(store: Store) -> None:
-    """Every trial is counted once: finished ones, held ones, orphans, and what remains."""
+    """Every trial is counted once: finished, held, given back, of others, and what remains."""
     made = make(store, budget={"trials": 9})
     finish(made, TrialState.COMPLETE, 0.5)
     finish(made, TrialState.COMPLETE, 0.75)
     finish(made, TrialState.PRUNED)
     finish(made, TrialState.FAIL)
     made.optuna().enqueue_trial({})
-    leases = Leases(store.engine)
-    held = leases.claim(made.id, 9, lambda _: begin(made))
     begin(made)
-    now = study.status(made)
-    assert held is not None
+    with leased(made) as (first, lease), leased(made):
+        first.release(lease)
+        now = study.status(made)
     assert now.trials == {
-        "complete": 2, "pruned": 1, "fail": 1, "running": 1, "waiting": 1, "remaining": 3
+        "complete": 2, "pruned": 1, "fail": 1, "running": 1, "waiting": 1, "remaining": 2
     }  # fmt: skip
     assert now.best == study.Best(1, 0.75, {"lr": 0.5})
     assert (now.state, now.metric, now.direction) == ("open", "accuracy", "maximize")
-    leases.close()
-    made.store.engine.dispose()
     assert study.status(made).trials["waiting"] == 2
 
 
@@ -225,11 +223,8 @@ def test_rate_and_eta(store: Store) -> None:
                  "number * interval '1 day'")
         )  # fmt: skip
     assert study.status(made).eta_seconds is None
-    leases = Leases(store.engine)
-    for _ in range(2):
-        leases.claim(made.id, 10, lambda _: begin(made))
-    now = study.status(made)
-    leases.close()
+    with leased(made), leased(made):
+        now = study.status(made)
     assert now.rate_per_minute == pytest.approx(12)
     assert now.eta_seconds == pytest.approx(35)
 
@@ -238,33 +233,46 @@ def test_done_when_every_trial_has_ended(store: Store) -> None:
     """A study is done when its budget is begun and nothing runs; then it is no longer open."""
     made = make(store, budget={"trials": 2})
     finish(made, TrialState.FAIL)
-    begin(made)
-    assert study.status(made).state == "open"
-    assert study.all_open(store) == [made]
-    made.optuna().tell(1, 0.5)
+    with leased(made) as (leases, lease):
+        assert study.status(made).state == "open"
+        assert study.all_open(store) == [made]
+        leases.fail(lease, "why")
     study.pause(made)
     assert study.status(made).state == "done"
     study.resume(made)
     assert study.all_open(store) == []
 
 
-def test_hours_end_a_study(store: Store) -> None:
-    """They count from the first trial's start; running trials are let run to their end."""
-    made = make(store, budget={"trials": 9, "hours": 1})
-    set_attribute(made, "created", "2026-01-01T00:00:00+00:00")
-    late = study.open_study(store, "digits")
-    assert study.status(late).state == "open"
+def test_what_another_program_runs_is_not_waited_for(store: Store) -> None:
+    """Its trial is counted as begun: it was asked for in this study."""
+    made = make(store, budget={"trials": 1})
     begin(made)
-    assert study.limit_now(late) == 9
-    with store.engine.begin() as connection:
-        connection.execute(
-            text("UPDATE trials SET datetime_start = datetime_start - interval '61 minutes'")
-        )
-    assert study.limit_now(late) == 0
-    assert study.status(late).state == "open"
-    made.optuna().tell(0, 0.5)
-    assert study.status(late).state == "done"
+    assert study.status(made).state == "done"
+    assert study.status(made).trials["running"] == 0
+
+
+def test_hours_end_a_study(store: Store) -> None:
+    """They count from the first trial's start, by the server's clock."""
+    made = make(store, budget={"trials": 9, "hours": 1})
+    assert study.status(made).state == "open"
+    with leased(made) as (leases, lease):
+        with store.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE tunesvc.study SET started_at = started_at - interval '61 minutes'")
+            )
+        assert study.status(made).state == "open"
+        leases.fail(lease, "why")
+    assert study.status(made).state == "done"
     assert study.all_open(store) == []
+
+
+@contextmanager
+def leased(made: Study) -> Iterator[tuple[Leases, Lease]]:
+    """A trial of the study in the hands of a worker."""
+    with closing(Leases(made.store.engine)) as leases:
+        lease = leases.claim(made.id, Terms(trials=study.limit(made.spec)))
+        assert lease is not None
+        yield leases, lease
 
 
 def test_open_studies_are_listed_oldest_first(store: Store) -> None:
@@ -295,14 +303,11 @@ def test_delete(store: Store) -> None:
     """A study that is worked on is deleted only by force; its name is free again after."""
     made = make(store)
     finish(made, TrialState.COMPLETE, 0.5)
-    leases = Leases(store.engine)
-    leases.claim(made.id, 9, lambda _: begin(made))
-    with pytest.raises(StudyError, match="1 of its trials are running"):
-        study.delete(made)
-    study.delete(made, force=True)
-    leases.close()
+    with leased(made):
+        with pytest.raises(StudyError, match="1 of its trials are running"):
+            study.delete(made)
+        study.delete(made, force=True)
     with pytest.raises(StudyError, match="no study"):
         study.status(made)
     again = make(store, seed=1)
     assert again.uid != made.uid
-    assert study.artifact_folder(again, Path("/a")) != study.artifact_folder(made, Path("/a"))

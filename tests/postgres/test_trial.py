@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,21 @@ import optuna
 import pytest
 import torch
 from optuna.trial import TrialState
+from sqlalchemy import text
 
 from tunesvc import checkpoint, study, train
 from tunesvc.errors import DataError, StudyError, TrainingError
 from tunesvc.leases import Leases
 from tunesvc.results import results
+from tunesvc.shelf import Folder, clear
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.train import Diverged, Run
 from tunesvc.trial import Desk, retention, run, score
 
 CPU = train.place("cpu")
+
+Tick = Callable[[], None]
 
 
 def spec(**changed: Any) -> StudySpec:
@@ -48,24 +53,19 @@ def desk(store: Store, tmp_path: Path) -> Desk:
 
 def desk_of(store: Store, folder: Path, made: StudySpec) -> Desk:
     """A stored study with its own cache and artifacts."""
-    return Desk(study.create(store, made, base=folder), folder / "cache", folder / "artifacts")
-
-
-@contextmanager
-def leases_of(desk: Desk) -> Iterator[Leases]:
-    """Leases that end with the context, as with a worker's death."""
-    leases = Leases(desk.study.store.engine)
-    try:
-        yield leases
-    finally:
-        leases.close()
+    return Desk(study.create(store, made, base=folder), folder / "cache", Folder(folder / "kept"))
 
 
 def run_next(desk: Desk) -> Any:
-    """Claim and run one trial."""
-    with leases_of(desk) as leases:
-        lease = leases.claim(desk.study.id, study.limit_now(desk.study), desk.begin)
-        return lease and run(desk, lease, CPU, leases)
+    """Claim and run one trial in a worker of its own."""
+    with closing(Leases(desk.study.store.engine)) as leases:
+        lease = leases.claim(desk.study.id, desk.terms)
+        if lease is None:
+            return None
+        try:
+            return run(desk, lease, CPU, leases)
+        finally:
+            leases.release(lease)
 
 
 def trial(desk: Desk, number: int) -> optuna.trial.FrozenTrial:
@@ -77,8 +77,8 @@ def dying_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
     """Let the worker die right after it saved the checkpoint of an epoch, before the report."""
     save = checkpoint.save
 
-    def save_and_die(state: Any, path: Path) -> None:
-        save(state, path)
+    def save_and_die(state: Any, *where: Any) -> None:
+        save(state, *where)
         if len(state["history"]) == epochs:
             raise KeyboardInterrupt
 
@@ -145,8 +145,8 @@ def count_epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     fitted: list[int] = []
     fit = train.fit
 
-    def counted(training: Run) -> Iterator[train.Epoch]:
-        for epoch in fit(training):
+    def counted(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        for epoch in fit(training, tick):
             fitted.append(epoch.index)
             yield epoch
 
@@ -166,16 +166,16 @@ def test_a_trial_without_a_checkpoint_starts_over(
     assert list(trial(desk, 0).intermediate_values) == [1, 2, 3]
 
 
-def interrupted(_: Run) -> Iterator[train.Epoch]:
+def interrupted(_: Run, tick: Tick) -> Iterator[train.Epoch]:
     """A training that is stopped at once."""
     raise KeyboardInterrupt
     yield
 
 
-def failing(error: Exception) -> Callable[[Run], Iterator[train.Epoch]]:
+def failing(error: Exception) -> Callable[[Run, Tick], Iterator[train.Epoch]]:
     """A training that fails at once."""
 
-    def fit(_: Run) -> Iterator[train.Epoch]:
+    def fit(_: Run, tick: Tick) -> Iterator[train.Epoch]:
         raise error
         yield
 
@@ -189,12 +189,56 @@ def test_divergence_prunes_and_says_why(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert trial(desk, 0).user_attrs["reason"]
 
 
-def test_an_exception_fails_the_trial_alone(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The traceback is kept on the trial, and the worker goes on to the next."""
+def test_an_exception_is_tried_again_and_fails_the_trial_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt's traceback is kept on the trial, and the worker goes on to the next."""
     monkeypatch.setattr(train, "fit", failing(RuntimeError("the cable was pulled")))
+    assert [run_next(desk) for _ in range(2)] == [None, None]
+    assert trial(desk, 0).state is TrialState.RUNNING
     assert run_next(desk).state is TrialState.FAIL
-    assert "the cable was pulled" in trial(desk, 0).user_attrs["reason"]
+    reason = trial(desk, 0).user_attrs["reason"]
+    assert reason.count("RuntimeError: the cable was pulled") == 3
+    assert "attempt 3" in reason
     monkeypatch.undo()
+    assert run_next(desk).state is TrialState.COMPLETE
+
+
+def test_an_exception_costs_no_finished_epoch(
+    desk: Desk, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt goes on from the checkpoint, and ends as if nothing had been."""
+    fit = train.fit
+
+    def fit_once(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        yield next(fit(training, tick))
+        raise RuntimeError("the cable was pulled")
+
+    monkeypatch.setattr(train, "fit", fit_once)
+    assert run_next(desk) is None
+    monkeypatch.setattr(train, "fit", fit)
+    fitted = count_epochs(monkeypatch)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert fitted == [1, 2]
+    undisturbed = desk_of(store, tmp_path / "undisturbed", spec(name="undisturbed"))
+    run_next(undisturbed)
+    assert trial(desk, 0).intermediate_values == trial(undisturbed, 0).intermediate_values
+
+
+def test_attempts_that_bring_an_epoch_do_not_count(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a trial is disturbed, as long as it advances it does not fail."""
+    fit = train.fit
+
+    def fit_once(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        yield next(fit(training, tick))
+        raise RuntimeError("the cable was pulled")
+
+    monkeypatch.setattr(train, "fit", fit_once)
+    tight = dataclasses.replace(desk.terms, max_attempts=2)
+    monkeypatch.setattr(desk, "terms", tight)
+    assert [run_next(desk) for _ in range(2)] == [None, None]
     assert run_next(desk).state is TrialState.COMPLETE
 
 
@@ -220,29 +264,48 @@ def test_what_is_wrong_with_the_machine_costs_no_trial(
 
 
 def test_a_broken_accelerator_ends_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its trial has failed; no other one may run in the same process."""
+    """Another process tries the trial again; no other one may run in the same process."""
     monkeypatch.setattr(train, "fit", failing(torch.AcceleratorError("device-side assert")))
     with pytest.raises(TrainingError, match="out of order"):
         run_next(desk)
-    assert trial(desk, 0).state is TrialState.FAIL
+    assert trial(desk, 0).state is TrialState.RUNNING
+    monkeypatch.undo()
+    assert run_next(desk).number == 0
 
 
 def test_a_lost_lease_silences_the_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever took the trial over finds nothing written by the one that lost it."""
-    monkeypatch.setattr(Leases, "keeps", lambda *_: False)
+    fit, engine = train.fit, desk.study.store.engine
+    batches = []
+
+    def fit_and_lose(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE tunesvc.lease SET token = nextval('tunesvc.token')"))
+
+        def count() -> None:
+            batches.append(1)
+            tick()
+
+        yield from fit(training, count)
+
+    monkeypatch.setattr(train, "fit", fit_and_lose)
     assert run_next(desk) is None
+    assert trial(desk, 0).state is TrialState.RUNNING
     assert trial(desk, 0).intermediate_values == {}
     assert "history" not in trial(desk, 0).user_attrs
-    assert not desk.checkpoint(0).exists()
+    assert desk.study.store.fresh().get_all_trials(desk.study.id)[0].user_attrs.keys() == {
+        "default",
+        "run",
+    }
 
 
 def test_a_study_deleted_under_a_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker goes on with others, without a traceback."""
     fit = train.fit
 
-    def fit_and_delete(training: Run) -> Iterator[train.Epoch]:
+    def fit_and_delete(training: Run, tick: Tick) -> Iterator[train.Epoch]:
         desk.study.store.optuna.delete_study(desk.study.id)
-        yield from fit(training)
+        yield from fit(training, tick)
 
     monkeypatch.setattr(train, "fit", fit_and_delete)
     assert run_next(desk) is None
@@ -250,7 +313,7 @@ def test_a_study_deleted_under_a_worker(desk: Desk, monkeypatch: pytest.MonkeyPa
 
 def test_an_enqueued_trial_displaces_no_default(desk: Desk) -> None:
     """A person's own trial runs first; the default keeps its place after it."""
-    desk.trials.enqueue_trial({"lr": 0.05})
+    desk.study.optuna().enqueue_trial({"lr": 0.05})
     for _ in range(2):
         run_next(desk)
     assert [trial(desk, number).params["lr"] == 0.05 for number in range(2)] == [True, False]
@@ -296,8 +359,8 @@ def test_only_the_best_models_are_kept(desk: Desk) -> None:
     """The winner's checkpoint stays, the fourth best goes."""
     for _ in range(4):
         run_next(desk)
-    kept = {path.name for path in retention.folder(desk.artifacts, desk.study, 0).parent.iterdir()}
-    best = retention.best(desk.trials, retention.KEPT)
+    kept = {Path(name).parent.name for name in desk.shelf.names("") if name.endswith(".ckpt")}
+    best = retention.best(desk.trials, 3)
     assert kept == {f"trial-{number:05d}" for number in best}
     assert len(kept) == 3
 
@@ -316,8 +379,8 @@ def test_the_winner_is_scored_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
 def test_a_lost_model_cannot_be_scored(desk: Desk) -> None:
     """The error says where it was looked for."""
     run_next(desk)
-    desk.checkpoint(0).unlink()
-    with pytest.raises(StudyError, match=r"last\.pt"):
+    clear(desk.shelf, desk.folder(0))
+    with pytest.raises(StudyError, match="trial-00000"):
         score(desk, 0, CPU)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -32,10 +33,11 @@ def run(
     crop: int = 8,
     augmentation: str = "none",
     training: bool = True,
+    skip: int = 0,
 ) -> list[tuple[Tensor, Tensor]]:
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    keys: dict[str, Any] = {"augmentation": augmentation, "training": training}
+    keys: dict[str, Any] = {"augmentation": augmentation, "training": training, "skip": skip}
     return list(
         batches(given, size, crop=crop, mean=mean, std=std, generator=generator, device=CPU, **keys)
     )
@@ -140,3 +142,62 @@ def test_trivial_augment_draws_for_each_image() -> None:
         run(Split(noise, torch.zeros(60)), 60, crop=80, augmentation="trivial-augment")
     )
     assert len(made.mean(dim=(1, 2, 3)).unique()) > 50
+
+
+@pytest.mark.parametrize("augmentation", ["none", "flip-crop", "trivial-augment"])
+@pytest.mark.parametrize(("side", "crop"), [(12, 8), (96, 80)])
+@pytest.mark.parametrize("skip", [0, 1, 3, 4, 5, 9])
+def test_skipping_goes_on_where_the_batches_before_ended(
+    augmentation: str, side: int, crop: int, skip: int
+) -> None:
+    """With the generators where they stood, the rest is pixel for pixel that of the whole epoch."""
+    noise = torch.randint(0, 256, (18, 3, side, side), dtype=torch.uint8)
+    generator = torch.Generator()
+
+    def epoch(skip: int) -> Iterator[tuple[Tensor, Tensor]]:
+        torch.manual_seed(0)
+        return batches(
+            Split(noise, torch.arange(18)),
+            4,
+            crop=crop,
+            mean=MEAN,
+            std=STD,
+            augmentation=augmentation,
+            training=True,
+            generator=generator.manual_seed(0),
+            device=CPU,
+            skip=skip,
+        )
+
+    whole = epoch(0)
+    list(islice(whole, skip))
+    states = torch.get_rng_state(), generator.get_state()
+    expected = list(whole)
+    rest = epoch(skip)
+    torch.set_rng_state(states[0])
+    generator.set_state(states[1])
+    made = list(rest)
+    assert len(made) == len(expected) == max(0, 5 - skip)
+    for (images, targets), (others, numbers) in zip(made, expected, strict=True):
+        assert torch.equal(images, others)
+        assert torch.equal(targets, numbers)
+
+
+class Noted(Tensor):
+    """A tensor that notes which of its rows are read."""
+
+    rows: list[int]
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Return rows by their numbers."""
+        self.rows.extend(index.tolist())
+        return super().__getitem__(index).as_subclass(Tensor)
+
+
+def test_skipped_images_are_not_read() -> None:
+    """Only the images of the batches that are left are taken from the split."""
+    images = split(20).images.as_subclass(Noted)
+    images.rows = []
+    made = run(Split(images, torch.arange(20)), augmentation="flip-crop", skip=3)
+    assert len(images.rows) == 8
+    assert images.rows == torch.cat([targets for _, targets in made]).tolist()

@@ -167,6 +167,21 @@ def test_a_windows_editors_file(tmp_path: Path) -> None:
             ["f.yaml:3:13: objective.direction: unknown direction 'maximise', did you mean 'max"],
         ),
         ("objective: [loss]", ["f.yaml:3:1: objective: must be a mapping of keys to values, and"]),
+        ("keep: best-0", ["f.yaml:3:1: keep: must be all, or best-K such as best-3, and is 'b"]),
+        ("keep: 3", ["f.yaml:3:1: keep: must be text, and is 3"]),
+        (
+            "leases: {seconds: 0.5}",
+            ["f.yaml:3:10: leases.seconds: must be greater than or equal to 1, and is 0.5"],
+        ),
+        (
+            "leases: {max_attempts: 0}",
+            ["f.yaml:3:10: leases.max_attempts: must be greater than or equal to 1, and is 0"],
+        ),
+        (
+            "leases: {attempts: 60}",
+            ["f.yaml:3:10: leases.attempts: unknown key, did you mean 'max_attempts'?"],
+        ),
+        ("leases: 30", ["f.yaml:3:1: leases: must be a mapping of keys to values, and is 30"]),
         ("seed: 1.5", ["f.yaml:3:1: seed: must be a whole number, and is 1.5"]),
         ("seed:", ["f.yaml:3:1: seed: must be a whole number, and is empty (null)"]),
         ("seed: -1", ["f.yaml:3:1: seed: must be greater than or equal to 0, and is -1"]),
@@ -458,10 +473,15 @@ def test_json_round_trip() -> None:
         "search_space.warmup=0",
         "budget.trials=31",
         "budget.hours=2",
+        "keep=all",
+        "keep=best-7",
+        "leases.seconds=5",
+        "leases.stall_seconds=60",
+        "leases.max_attempts=1",
     ],
 )
 def test_digest_ignores_where(setting: str) -> None:
-    """The digest does not depend on the name, nor on where the data lies."""
+    """It depends neither on the name, nor on where the data lies, nor on what guards the trials."""
     assert read(FULL, setting).digest == read(FULL).digest
 
 

@@ -13,6 +13,8 @@ import pytest
 from tunesvc import dashboard, up
 from tunesvc.errors import TuneError, UsageError
 
+BURIED: list[int] = []
+
 
 def test_two_workers_share_a_machine_without_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two on a CPU of two cores or more, one on a single core."""
@@ -60,7 +62,7 @@ def test_a_worker_s_error_is_passed_on(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("TUNESVC_STORAGE", "postgresql://nobody@127.0.0.1:9/none")
     with (
         pytest.raises(TuneError) as raised,
-        up.Fleet("none", None, ["cpu"], None) as fleet,
+        up.Fleet("none", None, ["cpu"], None, BURIED.append) as fleet,
     ):
         wait_for_end(fleet)
     assert raised.value.exit_code == 3
@@ -107,13 +109,14 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """And it is said why."""
     monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
     notes: list[str] = []
-    with up.Fleet("none", None, ["cpu"], None) as fleet:
+    with up.Fleet("none", None, ["cpu"], None, BURIED.append) as fleet:
         first = fleet.processes[0].process
         assert first is not None
         first.kill()
         first.wait()
         assert fleet.tend(notes.append)
         assert fleet.processes[0].process is not first
+    assert BURIED[-1] == first.pid
     assert notes == ["worker-0 died (signal 9); replaced"]
 
 
@@ -123,7 +126,7 @@ def test_a_fleet_that_cannot_start_leaves_nothing(
     """The first worker is stopped when the second cannot be started."""
     monkeypatch.setenv("TUNESVC_HOME", str(tmp_path))
     (tmp_path / "logs" / "none-worker-1.log").mkdir(parents=True)
-    fleet = up.Fleet("none", None, ["cpu", "cpu"], None)
+    fleet = up.Fleet("none", None, ["cpu", "cpu"], None, BURIED.append)
     with pytest.raises(IsADirectoryError), fleet:
         pass
     assert fleet.processes[0].ended() is not None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunesvc.cli import inspect, machine, studies
+from tunesvc.cli import govern, inspect, machine, studies, tidy
 
 app = typer.Typer(
     name="tunesvc",
@@ -43,10 +43,13 @@ for _name, _command in (
     ("list", inspect.list_),
     ("status", inspect.status),
     ("best", inspect.best),
-    ("pause", studies.pause),
-    ("resume", studies.resume),
-    ("delete", studies.delete),
-    ("stop", machine.stop),
+    ("workers", inspect.workers),
+    ("pause", govern.pause),
+    ("resume", govern.resume),
+    ("retry", govern.retry),
+    ("stop", govern.stop),
+    ("delete", tidy.delete),
+    ("gc", tidy.gc),
     ("dashboard", machine.dashboard),
     ("pretrain", machine.pretrain),
     ("schema", studies.schema),

@@ -6,6 +6,7 @@ import logging
 import shlex
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,9 @@ from tunesvc.cli.options import Device, Json, Name, Settings, Storage, print_jso
 if TYPE_CHECKING:
     from tunesvc.cli.show import Progress
     from tunesvc.errors import TrainingError
+    from tunesvc.storage import Store
     from tunesvc.study import State, Status, Study
     from tunesvc.up import Fleet
-
-
-STOP_SECONDS = 15.0  # `stop` waits this long
 
 
 def up(
@@ -62,7 +61,7 @@ def up(
             if state != "paused" or not until_done:
                 with (
                     registered("up", [made.name]),
-                    Fleet(made.name, storage, devices, chosen) as fleet,
+                    Fleet(made.name, storage, devices, chosen, partial(_bury, store)) as fleet,
                     show.Progress(made.name, fleet.url, devices) as progress,
                 ):
                     state = _follow(made, fleet, progress, until_done)
@@ -76,8 +75,29 @@ def up(
         raise typer.Exit(130) from stop
 
 
+def _bury(store: Store, pid: int) -> None:
+    """Free what a worker of this machine held when it was killed."""
+    import socket
+
+    from tunesvc import leases
+    from tunesvc.storage import patiently
+
+    host = socket.gethostname()
+    patiently(lambda: leases.expire(store.engine, host=host, pid=pid), revive=store.revive)
+
+
+def _status(made: Study) -> Status:
+    """Return how a study stands, once Postgres answers: the workers wait for it too."""
+    from tunesvc import study
+    from tunesvc.storage import patiently
+
+    return patiently(lambda: study.status(made), revive=made.store.revive)
+
+
 def _tell_paused(made: Study) -> None:
-    typer.echo(f"study {made.name} is paused; resume it with:  tunesvc resume {made.name}")
+    why = _status(made).why
+    because = f": {why}" if why else ""
+    typer.echo(f"study {made.name} is paused{because}; resume it with:  tunesvc resume {made.name}")
 
 
 def _follow(made: Study, fleet: Fleet, progress: Progress, until_done: bool) -> State:
@@ -86,7 +106,6 @@ def _follow(made: Study, fleet: Fleet, progress: Progress, until_done: bool) -> 
     Raises:
         TuneError: the workers cannot go on, and the study is not done.
     """
-    from tunesvc import study
     from tunesvc.errors import TuneError
 
     told = False
@@ -94,10 +113,10 @@ def _follow(made: Study, fleet: Fleet, progress: Progress, until_done: bool) -> 
         try:
             working = fleet.tend(progress.note)
         except TuneError:
-            if study.status(made).state != "done":
+            if _status(made).state != "done":
                 raise
             working = False
-        now = study.status(made)
+        now = _status(made)
         progress.update(now)
         is_idle = now.state == "paused" and not now.trials["running"]
         if until_done and (is_idle or not working):
@@ -118,13 +137,14 @@ def _finish(made: Study, device: str) -> None:
     from tunesvc.cli import show
     from tunesvc.errors import StudyError
     from tunesvc.results import results
+    from tunesvc.storage.artifacts import open_artifacts
     from tunesvc.train import place
     from tunesvc.trial import Desk, score
 
     found = results(made)
     if found.status.best is None:
         raise _fruitless(found.status)
-    desk = Desk(made, places.cache(), places.artifacts())
+    desk = Desk(made, places.cache(), open_artifacts(places.artifacts()))
     try:
         score(desk, found.status.best.trial, place(device))
     except StudyError as error:  # it was trained on another machine
@@ -171,12 +191,12 @@ def worker(
             serve(storage, names, device=device, until_done=until_done, on_trial=typer.echo)
             _check_fruit(storage, names)
     except Stopped as stop:
+        # Stopping is no error: a scheduler that ends a worker by a signal is to see a success.
         typer.echo(f"stopped by {stop}; the trial under way waits for the next worker", err=True)
-        raise typer.Exit(130) from stop
 
 
 def _check_fruit(storage: str | None, names: list[str]) -> None:
-    """Raise TrainingError if a study ended without a single complete trial."""
+    """Raise TrainingError if a study is done without a single complete trial."""
     from tunesvc import study
     from tunesvc.storage import open_store
 
@@ -185,36 +205,8 @@ def _check_fruit(storage: str | None, names: list[str]) -> None:
     with open_store(storage) as store:
         for name in names:
             now = study.status(study.open_study(store, name))
-            if now.best is None:
+            if now.state == "done" and now.best is None:
                 raise _fruitless(now)
-
-
-def stop(
-    study: Annotated[str | None, typer.Argument(help="Only what serves this study.")] = None,
-    server: Annotated[
-        bool, typer.Option("--server", help="Stop the embedded Postgres server too.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Stop the server even while others use it.")
-    ] = False,
-) -> None:
-    """Stop this machine's workers and dashboards; trials under way wait for the next workers."""
-    from tunesvc import processes
-    from tunesvc.storage.server import stop as stop_server
-
-    asked = processes.stop(study)
-    for process in asked:
-        typer.echo(f"asked {process.role} {process.pid} to stop")
-    left = processes.left_after(asked, STOP_SECONDS)
-    for process in left:
-        typer.echo(f"{process.role} {process.pid} still runs; end it with:  "
-                   f"kill -9 {process.pid}", err=True)  # fmt: skip
-    if server:
-        typer.echo("server stopped" if stop_server(force=force) else "no server was running")
-    elif not asked:
-        typer.echo("nothing to stop")
-    if left:
-        raise typer.Exit(1)
 
 
 def dashboard(

@@ -66,15 +66,23 @@ def _flat(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def duration(seconds: float | None) -> str:
-    """Return seconds as `1h 02m`, `3m 20s` or `12s`."""
-    if seconds is None:
-        return "?"
+def duration(seconds: float) -> str:
+    """Return seconds as `2d 03h`, `1h 02m`, `3m 20s` or `12s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24}d {hours % 24:02d}h"
     if hours:
         return f"{hours}h {minutes:02d}m"
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as `12 B`, `3.4 kB`, `5.0 MB` or `6.7 GB`."""
+    if count < 1000:
+        return f"{count} B"
+    power = min(3, (len(str(count)) - 1) // 3)
+    return f"{count / 1000**power:.1f} {'kMG'[power - 1]}B"
 
 
 def params(values: Mapping[str, Any]) -> str:
@@ -102,11 +110,12 @@ def best_line(status: Status) -> str:
 
 def pace(status: Status) -> str:
     """Return rate and remaining time on one line."""
-    if status.state == "done":
-        return "done"
-    if status.rate_per_minute is None or status.eta_seconds is None:
+    if status.state != "open":
+        return status.state
+    if status.rate_per_minute is None:
         return "rate: not known yet"
-    return f"{status.rate_per_minute:.1f} trials/min, {duration(status.eta_seconds)} left"
+    left = "" if status.eta_seconds is None else f", {duration(status.eta_seconds)} left"
+    return f"{status.rate_per_minute:.1f} trials/min{left}"
 
 
 class Progress:
@@ -174,14 +183,25 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 
 def print_status(status: Status) -> None:
     """Print how far a study is."""
-    console.print(f"study {status.study}: {status.state}", markup=False)
-    console.print(f"  {counts(status)}", markup=False)
+    why = f": {status.why}" if status.why else ""
+    console.print(f"study {status.study}: {status.state}{why}", markup=False)
+    console.print(f"  {counts(status)}{_takeovers(status)}", markup=False)
     console.print(f"  {best_line(status)}", markup=False)
     if status.state == "open" and not status.trials["running"]:
         again = f"tunesvc worker --study {status.study} --until-done"
         console.print(f"  no worker is running; continue with: {again}", markup=False)
     elif status.state == "open":
         console.print(f"  {pace(status)}", markup=False)
+    elif status.state == "paused":
+        console.print(f"  go on with:  tunesvc resume {status.study}", markup=False)
+
+
+def _takeovers(status: Status) -> str:
+    """Tell how many workers were lost in the middle of a trial: none of the trials was."""
+    if not status.takeovers:
+        return ""
+    times = "once" if status.takeovers == 1 else f"{status.takeovers} times"
+    return f"; taken over from a lost worker {times}"
 
 
 def print_results(found: Results) -> None:

@@ -1,4 +1,4 @@
-"""Commands that make and govern studies."""
+"""Commands that make and check studies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesvc.cli.options import Json, Name, Settings, Storage, StudyName, print_json
+from tunesvc.cli.options import Json, Name, Settings, Storage, print_json
 
 if TYPE_CHECKING:
     from tunesvc.check import Report
@@ -194,51 +194,6 @@ def check(
         print_report(report)
     if report.problems:
         raise typer.Exit(report.problems[0].exit_code)
-
-
-def pause(name: StudyName, storage: Storage = None) -> None:
-    """Hand out no more trials of a study; running ones go on to their end."""
-    from tunesvc import study
-    from tunesvc.storage import open_store
-
-    with open_store(storage) as store:
-        study.pause(study.open_study(store, name))
-    typer.echo(f"{name} is paused; go on with: tunesvc resume {name}")
-
-
-def resume(name: StudyName, storage: Storage = None) -> None:
-    """Hand out trials of a paused study again."""
-    from tunesvc import study
-    from tunesvc.storage import open_store
-
-    with open_store(storage) as store:
-        study.resume(study.open_study(store, name))
-    typer.echo(f"{name} is open")
-
-
-def delete(
-    name: StudyName,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Even while workers run it.")] = False,
-    storage: Storage = None,
-) -> None:
-    """Delete a study, its trials and its checkpoints."""
-    import shutil
-    import sys
-
-    from tunesvc import places, study
-    from tunesvc.errors import UsageError
-    from tunesvc.storage import open_store
-
-    with open_store(storage) as store:
-        found = study.open_study(store, name)
-        finished = study.status(found).finished
-        question = f"Delete {name} with {finished} finished trials?"
-        if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
-            raise UsageError("nothing was deleted", "", "answer y, or add --yes")
-        study.delete(found, force=force)
-        shutil.rmtree(study.artifact_folder(found, places.artifacts()), ignore_errors=True)
-    typer.echo(f"{name} is deleted")
 
 
 def schema() -> None:

@@ -12,14 +12,15 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from tunesvc.data import picture, splits
@@ -31,6 +32,11 @@ _log = logging.getLogger("tunesvc.data")
 _FORMAT = 1  # raise it when decoding changes: older files are then made anew
 _CHUNK = 256  # images in memory at a time
 _MOST_THREADS = 8
+_LOOK_SECONDS = 1.0  # how often who waits for another's decoding looks up
+
+
+def _nothing() -> None:
+    pass
 
 
 def decode(
@@ -41,6 +47,7 @@ def decode(
     on_corrupt: str,
     cache: Path,
     interpolation: str = "bilinear",
+    tick: Callable[[], None] = _nothing,
 ) -> Split:
     """Return a split's images as one memory-mapped tensor, decoded now or before.
 
@@ -51,6 +58,8 @@ def decode(
         on_corrupt: "fail", or "skip" to leave out images that cannot be read.
         cache: folder of the decoded files.
         interpolation: bilinear, bicubic, …
+        tick: called after every few hundred images, and about every second while another process
+            decodes them. What it raises ends the decoding, which leaves nothing behind.
 
     Raises:
         DataError: images that cannot be read (all are counted, the first are named); too many of
@@ -60,8 +69,9 @@ def decode(
     file = cache / f"{listing.fingerprint}-{split}-{size}-{interpolation}-{_FORMAT}.npy"
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
-            opened = _open(file, items, size) or _make(file, split, items, size, interpolation)
+        with _locked(file.with_suffix(".lock"), tick):
+            opened = _open(file, items, size)
+            opened = opened or _make(file, split, items, size, interpolation, tick=tick)
     except OSError as error:
         needed = len(items) * 3 * size * size / 2**20
         raise DataError(
@@ -71,6 +81,20 @@ def decode(
         ) from error
     images, bad = opened
     return _split(listing, split, images, bad, on_corrupt)
+
+
+@contextmanager
+def _locked(file: Path, tick: Callable[[], None]) -> Iterator[None]:
+    lock = FileLock(file)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_LOOK_SECONDS)
+        except Timeout:
+            tick()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _split(
@@ -108,7 +132,7 @@ def _open(file: Path, items: Items, size: int) -> tuple[NDArray[np.uint8], dict[
 
 
 def _make(
-    file: Path, split: str, items: Items, size: int, interpolation: str
+    file: Path, split: str, items: Items, size: int, interpolation: str, *, tick: Callable[[], None]
 ) -> tuple[NDArray[np.uint8], dict[int, str]]:
     bad: dict[int, str] = {}
     with tempfile.TemporaryDirectory(prefix=".decoding-", dir=file.parent) as folder:
@@ -117,6 +141,7 @@ def _make(
             _header(out, (len(items), 3, size, size))
             for images in _decoded(split, items, size, interpolation, bad):
                 out.write(np.ascontiguousarray(np.stack(images)).data)
+                tick()
             out.seek(0)
             _header(out, (len(items) - len(bad), 3, size, size))
             out.flush()

@@ -34,8 +34,9 @@ def batches(
     training: bool,
     generator: torch.Generator,
     device: torch.device,
+    skip: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield one epoch: images (B, 3, C, C) float32, normalised, and targets (B,), on the device.
+    """Return one epoch: images (B, 3, C, C) float32, normalised, and targets (B,), on the device.
 
     In training the order is random and images are augmented: "none"; "flip-crop", which is a
     random shift by up to 4 pixels (C ≤ 64) or a random resized crop (above), and a horizontal
@@ -43,7 +44,9 @@ def batches(
     single image is left out, since batch-norm cannot learn from it. Otherwise the images come in
     order, and their centres are taken.
 
-    All randomness comes from `generator` (CPU) and torch's global CPU generator.
+    All randomness comes from `generator` (CPU) and torch's global CPU generator: the order at
+    once, the rest when a batch is asked for. The first `skip` batches are left out, unread; to get
+    the others as they would have been after them, set the generators now to where they stood then.
 
     Source: He et al. 2016, section 4.2 (shift and flip); Szegedy et al. 2015, section 6 (random
     resized crop); Müller and Hutter 2021 (TrivialAugment).
@@ -54,13 +57,17 @@ def batches(
     images, augment = split.images, _augmentation(chosen, crop, generator)
     if chosen == "none":
         images = _centre(images, crop)
+    indices = torch.split(order, batch_size)[skip:]
+    if training and indices and len(indices[-1]) == 1 < batch_size:
+        indices = indices[:-1]
     scale = (1 / (255 * torch.tensor(std, device=device))).view(3, 1, 1)
     shift = -(torch.tensor(mean, device=device) / torch.tensor(std, device=device)).view(3, 1, 1)
-    for index in torch.split(order, batch_size):
-        if training and len(index) == 1 < batch_size:
-            return
+
+    def made(index: Tensor) -> tuple[Tensor, Tensor]:
         batch = _to(augment(images[index]), device)
-        yield batch.float().mul_(scale).add_(shift), _to(split.targets[index], device)
+        return batch.float().mul_(scale).add_(shift), _to(split.targets[index], device)
+
+    return map(made, indices)
 
 
 def _centre(images: Tensor, crop: int) -> Tensor:

@@ -27,7 +27,6 @@ _PLAIN = {
     "float_type": "must be a number",
     "float_parsing": "must be a number",
     "string_type": "must be text",
-    "string_pattern_mismatch": "may hold letters, digits and . _ + - only, 200 at most",
     "dict_type": "must be a mapping of keys to values",
     "model_type": "must be a mapping of keys to values",
     "model_attributes_type": "must be a mapping of keys to values",
@@ -47,6 +46,11 @@ _ELSEWHERE = {
     "l2": "weight_decay",
     "bs": "batch_size",
     "scheduler": "schedule",
+}
+
+_FORMS = {  # of words that a key may hold
+    "name": "may hold letters, digits and . _ + - only, 200 at most",
+    "keep": "must be all, or best-K such as best-3",
 }
 
 
@@ -127,6 +131,7 @@ def _message(detail: ErrorDetails, keys: KeyPath, model: type[BaseModel]) -> str
             return detail["msg"].removeprefix("Value error, ")
         case kind:
             plain = _PLAIN.get(kind) or "must " + detail["msg"].removeprefix("Input should ")
+            plain = _FORMS[_last_word(keys)] if kind == "string_pattern_mismatch" else plain
             is_shown = kind not in _SELF_EVIDENT
             return f"{plain}, and is {_shown(detail['input'])}" if is_shown else plain
 

@@ -137,6 +137,16 @@ class Budget(Model):
     epochs: int = Field(5, ge=1, description="of each trial")
 
 
+class LeaseSpec(Model):
+    """How long a trial waits for a worker that is gone, and how often it is tried."""
+
+    seconds: float = Field(30, ge=1, description="without a sign of life, then it is taken over")
+    stall_seconds: float = Field(300, ge=1, description="without a finished batch, likewise")
+    max_attempts: int = Field(
+        3, ge=1, description="that end badly, in a row and without a new epoch; then it has failed"
+    )
+
+
 def _auto_or_ranges(written: Any) -> str:
     """Choose one branch by the value's form, so that a mistake is reported for that branch only."""
     return "auto" if isinstance(written, str) else "ranges"
@@ -163,6 +173,12 @@ class StudySpec(Model):
     budget: Budget = Budget()
     sampler: SamplerSpec = TpeSampler()
     pruner: PrunerSpec = AshaPruner()
+    keep: str = Field(
+        "best-3",
+        pattern=r"^(all|best-[1-9][0-9]*)$",
+        description="whose models stay: all, or best-K trials; running ones always",
+    )
+    leases: LeaseSpec = LeaseSpec()
     seed: int = Field(0, ge=0, lt=2**31)
 
     @model_validator(mode="after")
@@ -195,9 +211,10 @@ class StudySpec(Model):
         """SHA-256 (hex) of what the study is.
 
         Not of its name, of where its data lies, nor of how many trials or hours it may take: a
-        study can be continued with more of them.
+        study can be continued with more of them. Nor of what guards it: that changes no result.
         """
-        what: dict[str, Any] = self.model_dump(mode="json", exclude={"name", "description"})
+        named = {"name", "description", "keep", "leases"}
+        what: dict[str, Any] = self.model_dump(mode="json", exclude=named)
         for place in self.data.where:
             what["data"].pop(place, None)
         for amount in ("trials", "hours"):

@@ -20,7 +20,7 @@ SETTINGS = {
     "listen_addresses": "",  # the socket only: no password, and nobody but this user
     "unix_socket_permissions": "0700",
     "port": str(PORT),
-    "max_connections": "100",
+    "max_connections": "250",  # 64 workers take 128; each costs 50 kB of shared memory
     "shared_buffers": "64MB",
     "io_method": "sync",  # spares three idle processes
     "max_parallel_workers_per_gather": "0",  # spares /dev/shm, which containers keep small

@@ -23,6 +23,7 @@ class _Case(NamedTuple):
     words: tuple[str, ...]
     what: str
     fix: str
+    passes: bool = False  # the same thing tried again later may succeed
 
 
 _CASES = (
@@ -43,12 +44,15 @@ _CASES = (
         ("could not translate host name", "Name or service not known"),
         "the host of Postgres is unknown",
         "check the host in the URL for a misspelling, and this machine's network",
+        passes=True,  # the name of a container vanishes while it is started again
     ),
     _Case(
         ("53300",),
         ("too many clients", "remaining connection slots", "too many connections"),
         "Postgres has no connection left",
-        "run fewer workers (each takes two), or raise max_connections in postgresql.conf",
+        "run fewer workers (each takes two connections), or set max_connections in "
+        "postgresql.conf to 2 × workers + 10 at least (64 workers: 138)",
+        passes=True,
     ),
     _Case(
         ("53100",),
@@ -66,28 +70,32 @@ _CASES = (
         ("42501",),
         ("permission denied for",),
         "the database user may not do this",
-        "make the user the owner of the database, or: GRANT ALL ON SCHEMA public TO the user",
+        "make the user the owner of the database; or, as its owner: GRANT CREATE ON DATABASE "
+        "name TO the user; GRANT ALL ON SCHEMA public TO the user; and if another user made the "
+        "tables: GRANT that user TO the user",
     ),
     _Case(
         (),
         ("unsupported startup parameter",),
         "a connection pooler stands before Postgres",
-        "give the URL of Postgres itself: leases are locks that belong to a session",
+        "give the URL of Postgres itself: the pooler does not pass on the settings of a session",
     ),
     _Case(
         ("57P03",),
-        ("is starting up", "is shutting down", "recovery mode"),
+        ("is starting up", "is shutting down", "recovery mode", "not yet accepting connections"),
         "Postgres is not ready",
         "try again in a moment",
+        passes=True,
     ),
     _Case(
-        ("55P03", "57014", "40P01"),  # lock timeout, statement timeout, deadlock
+        ("55P03", "57014", "40"),  # lock timeout, statement timeout, deadlock and serialization
         (),
         "Postgres does not answer in time",
         "another process holds a lock, or the server is overloaded: try again in a moment",
+        passes=True,
     ),
     _Case(
-        ("08", "57P01", "57P02"),
+        ("08", "57P01", "57P02", "57P05", "25P03", "25P04"),
         (
             "connection refused",
             "No such file or directory",
@@ -99,9 +107,17 @@ _CASES = (
             "connection already closed",
             "terminating connection",
             "could not connect",
+            "could not receive data",
+            "could not send data",
+            "connection reset",
+            "broken pipe",
+            "SSL connection has been closed",
+            "EOF detected",
+            "no connection to the server",
         ),
         "Postgres cannot be reached",
         "check that the server runs and that host and port are right (tunesvc doctor)",
+        passes=True,
     ),
 )
 _OTHER = _Case((), (), "Postgres reports an error", "see the server's log (tunesvc doctor)")
@@ -119,9 +135,17 @@ def guard() -> Iterator[None]:
 def explain(error: BaseException) -> StorageError:
     """Return what, why and fix of a database error; never a password."""
     origin = _origin(error)
-    text = redact(str(origin)).strip()
-    case = _case(getattr(origin, "pgcode", None) or "", text)
-    return StorageError(case.what, " ".join(text.split()), case.fix)
+    case = _case(origin)
+    return StorageError(case.what, " ".join(redact(str(origin)).split()), case.fix)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Whether the same thing tried again later may succeed: Postgres is away, full or locked.
+
+    Not a refusal that stays one: a wrong password, no such database, no rights, a full disk.
+    """
+    origin = _origin(error)
+    return isinstance(origin, psycopg2.Error) and _case(origin).passes
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -136,8 +160,8 @@ def _origin(error: BaseException) -> BaseException:
     return _origin(cause)
 
 
-def _case(sqlstate: str, text: str) -> _Case:
-    lower = text.lower()
+def _case(origin: BaseException) -> _Case:
+    sqlstate, lower = getattr(origin, "pgcode", None) or "", str(origin).lower()
     for case in _CASES:
         if sqlstate and sqlstate.startswith(case.sqlstates):
             return case

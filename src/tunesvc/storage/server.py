@@ -6,6 +6,7 @@
 
 Whoever leaves and finds nobody else on `postgres.users` stops the server. A lock vanishes with its
 process, so killed users are no users; their server runs on until the next one comes and goes.
+A killed server is started again by its users (`revive`), at the same address.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ log = logging.getLogger(__name__)
 
 START_SECONDS = 60  # recovery after a crash included
 LOCK_SECONDS = 180.0  # somebody else may be starting it
+# The log of a start says so while children of a killed server still hold its shared memory, and
+# while nobody has yet reaped its process. If the number was given to another, it says so for ever.
+JUST_KILLED = ("shared memory block", 'lock file "postmaster.pid" already exists')
 LOG = "server.log"  # in the data; that of the start before is kept beside it
 
 
@@ -103,6 +107,25 @@ def stop(home: Path | None = None, *, force: bool = False) -> bool:
             )
         _stop(home)
     return True
+
+
+def revive(home: Path) -> None:
+    """Start the server again if it was killed; only who is inside `using` may call it.
+
+    It never waits for others and never raises for trouble that may pass: call it again. A server
+    that was stopped in an orderly way (`stop`, pg_ctl) has removed its pid file, and stays stopped.
+    """
+    if _listening(home) or not (home / "postgres" / "postmaster.pid").exists():
+        return
+    try:
+        with FileLock(home / "postgres.lock", timeout=0):
+            if not _listening(home):
+                _start(home)
+                log.warning("the embedded server was killed, and runs again")
+    except Timeout:
+        log.debug("another process starts the embedded server")
+    except (StorageError, OSError) as error:
+        log.warning("the embedded server cannot be started yet: %s", error)
 
 
 def is_running(home: Path | None = None) -> bool:
@@ -176,14 +199,14 @@ def _start(home: Path) -> Address:
     """Start the server, making its data first if there is none."""
     programs = program.find()
     data = cluster.data(home, programs)
+    words = ""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if address := _running(home):
             return address
         if not _listening(home):  # else it was begun by a process that was killed: wait for it
             words = _launch(data, programs)
-            # The last server was killed, and a child of it still holds the shared memory.
-            if "shared memory block" not in words and not _listening(home):
+            if not any(sign in words for sign in JUST_KILLED) and not _listening(home):
                 break
         time.sleep(0.1)
     raise _does_not_start(data, words)

@@ -1,19 +1,20 @@
 """Studies: create, open, list, pause, delete, status."""
 
 from tunesvc.study.creation import create, set_fingerprint
-from tunesvc.study.progress import Best, State, Status, all_open, limit, limit_now, status
+from tunesvc.study.progress import Best, State, Status, all_open, limit, status
 from tunesvc.study.scores import set_test_metrics, test_metrics
 from tunesvc.study.stored import (
     Direction,
     Study,
-    artifact_folder,
     delete,
     is_paused,
     names,
     objective,
     open_study,
     pause,
+    put_back,
     resume,
+    stop,
 )
 
 __all__ = [
@@ -23,19 +24,19 @@ __all__ = [
     "Status",
     "Study",
     "all_open",
-    "artifact_folder",
     "create",
     "delete",
     "is_paused",
     "limit",
-    "limit_now",
     "names",
     "objective",
     "open_study",
     "pause",
+    "put_back",
     "resume",
     "set_fingerprint",
     "set_test_metrics",
     "status",
+    "stop",
     "test_metrics",
 ]

@@ -55,7 +55,6 @@ def _attributes(
     first = {
         PREFIX + "created": connection.execute(select(func.now())).scalar_one().isoformat(),
         PREFIX + "uid": secrets.token_hex(4),
-        PREFIX + "paused": False,
     }
     return {key: known.get(key, value) for key, value in first.items()} | {
         PREFIX + "base": str(base),

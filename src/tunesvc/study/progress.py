@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
 
@@ -13,9 +13,10 @@ from sqlalchemy import Row, text
 
 from tunesvc import leases
 from tunesvc.errors import StudyError
+from tunesvc.leases import Standing
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
-from tunesvc.study.stored import PREFIX, Direction, Study, is_paused, objective, rows, study_of
+from tunesvc.study.stored import Direction, Study, objective, rows, standing, study_of
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +24,15 @@ State = Literal["open", "paused", "done"]
 
 
 class _Sql:
+    # A trial that runs without a lease is not ours: nobody waits for it.
     COUNTS = text("""
-        SELECT count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
+        SELECT count(*) FILTER (WHERE state <> 'WAITING') AS begun,
+               count(*) FILTER (WHERE state = 'COMPLETE') AS complete,
                count(*) FILTER (WHERE state = 'PRUNED') AS pruned,
                count(*) FILTER (WHERE state = 'FAIL') AS fail,
-               count(*) FILTER (WHERE state = 'RUNNING') AS running,
-               count(*) FILTER (WHERE state = 'RUNNING' AND trial_id = ANY(:held)) AS held,
-               min(datetime_start) AS first,
-               now() AS now
-        FROM trials WHERE study_id = :study_id
+               count(lease.trial_id) FILTER (WHERE state = 'RUNNING') AS running,
+               count(*) FILTER (WHERE state = 'RUNNING' AND trial_id = ANY(:held)) AS held
+        FROM trials LEFT JOIN tunesvc.lease USING (trial_id) WHERE trials.study_id = :study_id
     """)
     SECONDS = text("""
         SELECT extract(epoch FROM avg(datetime_complete - datetime_start))::float
@@ -69,6 +70,8 @@ class Status:
     rate_per_minute: float | None  # of the trials that run now, by the last twenty's duration
     eta_seconds: float | None  # None also while no trial runs
     created: datetime
+    why: str = ""  # it is paused; empty if a person asked for it
+    takeovers: int = 0  # of trials whose workers were lost
 
     @property
     def finished(self) -> int:
@@ -96,13 +99,6 @@ def _grid_size(spec_json: str) -> int:
     return len(built.defaults()) + len(built.grid())
 
 
-def limit_now(study: Study) -> int:
-    """Return `limit`, or 0 once the budget's hours are over: then no trial is begun any more."""
-    if study.spec.budget.hours is not None and _over(study, _counts(study)):
-        return 0
-    return limit(study.spec)
-
-
 def all_open(store: Store) -> list[Study]:
     """Return the studies that are neither paused nor done, oldest first.
 
@@ -115,7 +111,8 @@ def all_open(store: Store) -> list[Study]:
         except StudyError as error:
             _warn_once(str(error))
             continue
-        if not row.attributes[PREFIX + "paused"] and not _is_done(study, _counts(study)):
+        now = standing(study)
+        if not now.paused and not _is_done(study, _counts(study), now):
             studies.append(study)
     return studies
 
@@ -135,10 +132,11 @@ def status(study: Study) -> Status:
         "fail": counts.fail,
         "running": counts.held,
         "waiting": counts.running - counts.held,
-        "remaining": max(0, allowed - _begun(counts)),
+        "remaining": max(0, allowed - counts.begun),
     }
-    state: State = "paused" if is_paused(study) else "open"
-    state = "done" if _is_done(study, counts) else state
+    current = standing(study)
+    state: State = "paused" if current.paused else "open"
+    state = "done" if _is_done(study, counts, current) else state
     seconds = _seconds(study)
     rate = 60 * max(1, trials["running"]) / seconds if seconds else None
     left = trials["running"] + trials["waiting"] + trials["remaining"]
@@ -155,6 +153,8 @@ def status(study: Study) -> Status:
         rate_per_minute=rate,
         eta_seconds=60 * left / rate if rate and trials["running"] and state == "open" else None,
         created=study.created,
+        why=current.why,
+        takeovers=current.takeovers,
     )
 
 
@@ -179,24 +179,7 @@ def _counts(study: Study, held: Iterable[int] = ()) -> Row[Any]:
         return connection.execute(_Sql.COUNTS, which).one()
 
 
-def _begun(counts: Row[Any]) -> int:
-    return int(counts.complete + counts.pruned + counts.fail + counts.running)
-
-
-def _is_done(study: Study, counts: Row[Any]) -> bool:
+def _is_done(study: Study, counts: Row[Any], current: Standing) -> bool:
     if counts.running:
         return False
-    return _begun(counts) >= limit(study.spec) or _over(study, counts)
-
-
-def _over(study: Study, counts: Row[Any]) -> bool:
-    """Whether the budget's hours are over; they count from the first trial's start.
-
-    Why: 2026-11: Optuna stores the local time of the worker's host, without its zone. It is taken
-    for this host's; a study whose hosts differ in zone is at worst off by that difference.
-    """
-    hours = study.spec.budget.hours
-    if hours is None or counts.first is None:
-        return False
-    start = max(counts.first.astimezone(), study.created)
-    return bool(counts.now >= start + timedelta(hours=hours))
+    return bool(counts.begun >= limit(study.spec) or current.is_over)

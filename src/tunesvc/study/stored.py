@@ -4,8 +4,9 @@ A study is an Optuna study whose user attributes hold what we know of it:
 
     tunesvc:spec         the study file, whole        tunesvc:created      when (ISO 8601, UTC)
     tunesvc:digest       SHA-256 of its meaning       tunesvc:uid          tells same names apart
-    tunesvc:base         folder of relative paths     tunesvc:paused       true | false
-    tunesvc:fingerprint  of the data, once known
+    tunesvc:base         folder of relative paths     tunesvc:fingerprint  of the data, once known
+
+What changes while workers run (paused, stopped, begun) is in tables of our own: see `leases`.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import optuna
+from optuna.storages import BaseStorage
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, text
 
 from tunesvc import leases, plugins
 from tunesvc.errors import StudyError, UnknownNameError, suggest
+from tunesvc.leases import Standing
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 
@@ -55,9 +58,10 @@ class Study:
     uid: str
     created: datetime
 
-    def optuna(self, **kw: Any) -> optuna.Study:
+    def optuna(self, storage: BaseStorage | None = None, **kw: Any) -> optuna.Study:
         """Return it as Optuna sees it; `kw` goes to `optuna.load_study`."""
-        return optuna.load_study(study_name=self.name, storage=self.store.optuna, **kw)
+        chosen = storage or self.store.optuna
+        return optuna.load_study(study_name=self.name, storage=chosen, **kw)
 
 
 def objective(spec: StudySpec) -> tuple[str, Direction]:
@@ -93,19 +97,39 @@ def names(store: Store) -> list[str]:
     return [row.study_name for row in rows(store)]
 
 
+def standing(study: Study) -> Standing:
+    """Return how it stands with its workers.
+
+    Raises:
+        StudyError: it was deleted.
+    """
+    hours = study.spec.budget.hours
+    return leases.standing(study.store.engine, study.id, hours) or _unknown(study.store, study.name)
+
+
 def is_paused(study: Study) -> bool:
     """Whether no worker may take a trial of it."""
-    return bool(_row(study.store, study.name).attributes[PREFIX + "paused"])
+    return standing(study).paused
 
 
-def pause(study: Study) -> None:
-    """Let no worker take another trial of it; those under way run to their end."""
-    study.store.optuna.set_study_user_attr(study.id, PREFIX + "paused", True)
+def pause(study: Study, why: str = "") -> None:
+    """Let no worker take a trial of it; those under way are kept and given back within an epoch."""
+    leases.pause(study.store.engine, study.id, why)
 
 
 def resume(study: Study) -> None:
     """Let workers take its trials again."""
-    study.store.optuna.set_study_user_attr(study.id, PREFIX + "paused", False)
+    leases.resume(study.store.engine, study.id)
+
+
+def stop(study: Study) -> None:
+    """Have every worker that runs now, on any host, leave it within an epoch."""
+    leases.stop(study.store.engine, study.id)
+
+
+def put_back(study: Study) -> list[int]:
+    """Let its failed trials go on from their last checkpoints; return their ids."""
+    return leases.put_back(study.store.engine, study.id)
 
 
 def delete(study: Study, *, force: bool = False) -> None:
@@ -127,11 +151,6 @@ def delete(study: Study, *, force: bool = False) -> None:
     study.store.optuna.delete_study(study.id)
 
 
-def artifact_folder(study: Study, artifacts: Path) -> Path:
-    """Return the folder of its checkpoints; `uid` tells apart studies that bore the same name."""
-    return artifacts / f"{study.name}-{study.uid}"
-
-
 def rows(store: Store) -> list[Row[Any]]:
     """Return (study_id, study_name, attributes) of every study that is complete, oldest first."""
     return _select(store, None)
@@ -140,6 +159,10 @@ def rows(store: Store) -> list[Row[Any]]:
 def _row(store: Store, name: str) -> Row[Any]:
     for row in _select(store, name):
         return row
+    return _unknown(store, name)
+
+
+def _unknown(store: Store, name: str) -> NoReturn:
     known = [row.study_name for row in rows(store)]
     raise StudyError(
         f"no study is called {name!r}",
@@ -187,6 +210,8 @@ def stored_spec(name: str, known: Mapping[str, Any]) -> StudySpec:
 @contextmanager
 def alone(store: Store, name: str) -> Iterator[Connection]:
     """Be the only process that creates or binds the study of this name."""
-    with leases.own_connection(store.engine) as connection:
+    connection = store.engine.connect()
+    connection.detach()  # outside the pool, which may be as small as one
+    with connection:
         connection.execute(_Sql.LOCK_NAME, {"name": name})
         yield connection

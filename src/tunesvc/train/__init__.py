@@ -1,7 +1,10 @@
 """One run as a generator of epochs: `for epoch in fit(run)`; it yields and never asks back."""
 
+from tunesvc.train.chance import seed
 from tunesvc.train.fit import Diverged, Epoch, evaluate, fit
+from tunesvc.train.memory import OutOfMemory
 from tunesvc.train.placement import Placement, place
-from tunesvc.train.run import Run, seed
+from tunesvc.train.run import Run
 
-__all__ = ["Diverged", "Epoch", "Placement", "Run", "evaluate", "fit", "place", "seed"]
+__all__ = ["Diverged", "Epoch", "OutOfMemory", "Placement", "Run"]
+__all__ += ["evaluate", "fit", "place", "seed"]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from tunesvc.data import Split
 from tunesvc.errors import TrainingError
-from tunesvc.train.mixing import mix
+from tunesvc.train.memory import OutOfMemory, within_memory
+from tunesvc.train.mixing import Mixture, mix
 from tunesvc.train.optimization import rate_factor, set_rate
-from tunesvc.train.run import Run
+from tunesvc.train.run import Progress, Run
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Epoch:
         index: counted from 0.
         metrics: of the validation split: all of the task's, "loss" included.
         train_loss: mean over the epoch, as it was minimized (smoothed, mixed).
-        seconds: "train" and "eval".
+        seconds: "train", of all processes that worked on the epoch, and "eval".
     """
 
     index: int
@@ -54,72 +55,135 @@ class Diverged(TrainingError):  # noqa: N818 (the field's word)
         self.epoch = epoch
 
 
-def fit(run: Run) -> Iterator[Epoch]:
-    """Train from the run's next epoch to its last, yielding after each.
+def _nothing() -> None:
+    pass
+
+
+def fit(run: Run, tick: Callable[[], None] = _nothing) -> Iterator[Epoch]:
+    """Train from where the run stands to its last epoch, yielding after each.
+
+    Args:
+        tick: called after every batch, of training and of evaluation. What it raises ends the
+            training between two batches: the state of the run can be taken then, and training goes
+            on from it as if nothing had happened. An evaluation that was interrupted is repeated.
 
     Raises:
         Diverged: the loss is infinite or not a number.
-        TrainingError: the device's memory does not suffice.
+        OutOfMemory: the run stands in the middle of a step; to go on, build it anew with a lower
+            `micro_batch` and load a state taken earlier.
     """
-    for index in range(run.next_epoch, run.config.epochs):
-        try:
-            epoch = _epoch(run, index)
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                f"out of memory on {run.placement.device} in epoch {index + 1}",
-                f"batch_size {run.config.knobs.batch_size} of {run.backbone.transform.crop}-pixel "
-                "images does not fit beside what else runs there",
-                "narrow `batch_size`, or give `data.image_size`",
-            ) from error
-        run.next_epoch = index + 1
+    while run.next_epoch < run.config.epochs:
+        epoch = _epoch(run, tick)
+        run.end_epoch()
         yield epoch
 
 
-def _epoch(run: Run, index: int) -> Epoch:
-    start = time.perf_counter()
-    train_loss = _train(run, index)
-    trained = time.perf_counter()
+def _epoch(run: Run, tick: Callable[[], None]) -> Epoch:
+    index = run.next_epoch
+    train_loss, seconds = _train(run, tick)
     if not math.isfinite(train_loss):
         raise Diverged(index, train_loss)
-    metrics = evaluate(run, run.val)
+    trained = time.perf_counter()
+    metrics = evaluate(run, run.val, tick)
     if not math.isfinite(metrics["loss"]):
         raise Diverged(index, metrics["loss"], "validation")
-    seconds = {"train": trained - start, "eval": time.perf_counter() - trained}
-    return Epoch(index, metrics, train_loss, seconds)
+    return Epoch(
+        index, metrics, train_loss, {"train": seconds, "eval": time.perf_counter() - trained}
+    )
 
 
-def _train(run: Run, index: int) -> float:
-    """Return the mean loss; the device is waited for once, at the end."""
+def _train(run: Run, tick: Callable[[], None]) -> tuple[float, float]:
+    """Return the mean loss and the seconds; the device is waited for once, at the end."""
+    progress = run.begin_epoch()
+    start = time.perf_counter() - progress.seconds
+    images = min(run.micro_batch, run.config.knobs.batch_size, len(run.train.targets))
+    for _ in within_memory(run, _learn(run, progress), images):
+        progress.seconds = time.perf_counter() - start
+        try:
+            tick()
+        except BaseException:
+            run.pause()
+            raise
+    loss = progress.loss.item() / progress.images
+    progress.seconds = time.perf_counter() - start
+    return loss, progress.seconds
+
+
+def _learn(run: Run, progress: Progress) -> Iterator[None]:
+    """Learn from one batch after the other."""
     knobs, steps = run.config.knobs, run.steps_per_epoch
-    rng = run.begin_epoch(index)
-    total, seen = torch.zeros((), device=run.placement.device), 0
-    for step, (images, targets) in enumerate(run.training_batches(), start=index * steps):
+    for images, targets in run.training_batches(progress):
         factor = rate_factor(
-            step, run.config.epochs * steps, schedule=knobs.schedule, warmup=knobs.warmup
+            run.next_epoch * steps + progress.batches,
+            run.config.epochs * steps,
+            schedule=knobs.schedule,
+            warmup=knobs.warmup,
         )
         set_rate(run.optimizer, factor)
-        total += _step(run, images, targets, rng) * len(images)
-        seen += len(images)
-    return total.item() / seen
+        _step(run, progress, images, targets)
+        progress.images += len(images)
+        progress.batches += 1
+        yield
 
 
-def _step(run: Run, images: Tensor, targets: Tensor, rng: random.Random) -> Tensor:
-    """Learn from one batch; return its loss, () float."""
-    knobs = run.config.knobs
-    mixture = mix(images, knobs, rng)
-    outputs = run.forward(mixture.images if mixture else images)
+def _step(run: Run, progress: Progress, images: Tensor, targets: Tensor) -> None:
+    """Learn from one batch, whole or in pieces; add its loss to the epoch's."""
+    mixture = mix(images, run.config.knobs, run.chance.mixing)
+    run.optimizer.zero_grad()
+    for piece in pieces(len(images), run.micro_batch):
+        count = piece.stop - piece.start
+        loss = _loss(run, images, targets, mixture, piece)
+        torch.autograd.backward(loss * (count / len(images)))
+        progress.loss += loss.detach() * count
+    run.optimizer.step()
+
+
+def _loss(
+    run: Run, images: Tensor, targets: Tensor, mixture: Mixture | None, piece: slice
+) -> Tensor:
+    """Return the mean loss, () float, of a piece of a batch that was mixed as a whole."""
+    outputs = run.forward((mixture.images if mixture else images)[piece])
     if mixture:
         targets = mixture.targets(run.task.soft_targets(targets, outputs.shape[1]))
-    loss = run.task.loss(outputs, targets, label_smoothing=knobs.label_smoothing)
-    run.optimizer.zero_grad()
-    torch.autograd.backward(loss)
-    run.optimizer.step()
-    return loss.detach()
+    smoothing = run.config.knobs.label_smoothing
+    return run.task.loss(outputs, targets[piece], label_smoothing=smoothing)
+
+
+def pieces(count: int, most: int) -> list[slice]:
+    """Divide `count` images into as few pieces of at most `most` as can be, as equal as can be."""
+    number = math.ceil(count / most)
+    ends = [count * i // number for i in range(number + 1)]
+    return [slice(first, end) for first, end in pairwise(ends)]
+
+
+def evaluate(run: Run, split: Split, tick: Callable[[], None] = _nothing) -> dict[str, float]:
+    """Return the task's metrics and the mean loss of the model as it stands, on a split.
+
+    Where a batch does not fit into memory, batches of training's size are tried, which did fit.
+
+    Args:
+        tick: called after every batch; what it raises passes.
+
+    Raises:
+        OutOfMemory: nor does a batch of training's size fit.
+    """
+    images = min(run.evaluation_batch, len(split.targets))
+    measured: dict[str, float] = {}
+    try:
+        for _ in within_memory(run, _measure(run, split, measured), images):
+            tick()
+    except OutOfMemory:
+        if images <= run.micro_batch:
+            raise
+        run.is_short_of_memory = True
+    else:
+        return measured
+    return evaluate(run, split, tick)
 
 
 @torch.inference_mode()
-def evaluate(run: Run, split: Split) -> dict[str, float]:
-    """Return the task's metrics and the mean loss of the model as it stands, on a split."""
+def _measure(run: Run, split: Split, measured: dict[str, float]) -> Iterator[None]:
+    """Evaluate one batch after the other; in the end, put the metrics into `measured`."""
     run.module.eval()
     metrics, total = None, torch.zeros((), device=run.placement.device)
     for images, targets in run.evaluation_batches(split):
@@ -128,6 +192,7 @@ def evaluate(run: Run, split: Split) -> dict[str, float]:
             metrics = run.task.metric_collection(outputs.shape[1]).to(run.placement.device)
         metrics.update(run.task.predictions(outputs), targets)
         total += run.task.loss(outputs, targets) * len(targets)
+        yield
     values = metrics.compute() if metrics is not None else {}
-    measured = {name: float(value) for name, value in values.items()}
-    return measured | {"loss": total.item() / len(split.targets)}
+    measured |= {name: float(value) for name, value in values.items()}
+    measured["loss"] = total.item() / len(split.targets)

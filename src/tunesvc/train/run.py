@@ -1,13 +1,14 @@
 """The state of one run: model, optimizer, and where it stands.
 
 Why: 2026-11: chance is drawn anew for each epoch from (seed, epoch), not carried from epoch to
-epoch. A resumed run then needs no generator's state to be bit-identical to an uninterrupted one,
-also when it goes on in another process or beside another run in the same one.
+epoch. Between two epochs a resumed run then needs no generator's state to be bit-identical to an
+uninterrupted one, also when it goes on in another process or beside another run in the same one.
+Between two batches it does: the epoch's order is drawn again from its seed, the batches done are
+passed over unread, and the generators are put back to where they stood.
 """
 
 from __future__ import annotations
 
-import random
 import resource
 import sys
 from collections.abc import Iterator
@@ -25,21 +26,45 @@ from tunesvc.data import Split
 from tunesvc.spec import TrialConfig, derive_seed
 from tunesvc.strategies import Plan
 from tunesvc.tasks import Task
+from tunesvc.train.chance import Chance
 from tunesvc.train.optimization import optimizer
 from tunesvc.train.placement import Placement
 
 # Pixels of one evaluation batch: it must not need more memory than training does.
 _EVAL_PIXELS = {"cuda": 2**24, "mps": 2**22, "cpu": 2**20}
+_EVAL_IMAGES = 256
 
 
-def seed(value: int) -> None:
-    """Seed torch's global generators, from which new layers and dropout are drawn."""
-    torch.manual_seed(value)
+@dataclass(eq=False)
+class Progress:
+    """An epoch under way, between two of its batches.
+
+    Args:
+        loss: () float on the device: the sum over the images trained on.
+        batches: done.
+        images: in them.
+        seconds: spent on them.
+        chance: where the generators stood when the epoch was interrupted; None while it runs.
+    """
+
+    loss: Tensor
+    batches: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    chance: dict[str, Any] | None = None
 
 
 @dataclass(eq=False)
 class Run:
-    """One configuration under way, from `next_epoch` on."""
+    """One configuration under way, from `next_epoch` on.
+
+    `micro_batch` is how many images pass through the model at once, at most: a larger batch is
+    learned from in pieces, whose gradients add up to the batch's. It starts as the batch size, and
+    whoever knows that this does not fit into memory lowers it before training. Batch-norm then
+    takes its statistics from each piece alone, so the numbers of a model that has it change.
+
+    `is_short_of_memory`: evaluation, too, takes no more than `micro_batch` images at once.
+    """
 
     backbone: Backbone
     task: Task
@@ -51,7 +76,10 @@ class Run:
     next_epoch: int = field(init=False, default=0)
     module: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
-    _generator: torch.Generator = field(init=False, default_factory=torch.Generator)
+    micro_batch: int = field(init=False)
+    is_short_of_memory: bool = field(init=False, default=False)
+    chance: Chance = field(init=False)
+    progress: Progress | None = field(init=False, default=None)  # of the epoch under way
 
     def __post_init__(self) -> None:
         device = self.placement.device
@@ -59,6 +87,8 @@ class Run:
         self.module = module.to(memory_format=self.placement.memory_format)
         parameters = dict(self.module.named_parameters())
         self.optimizer = optimizer(self.config.knobs, self.plan.groups, parameters)
+        self.micro_batch = self.config.knobs.batch_size
+        self.chance = Chance(device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
@@ -68,17 +98,48 @@ class Run:
         full, rest = divmod(len(self.train.targets), self.config.knobs.batch_size)
         return full + (rest > 1)
 
-    def begin_epoch(self, index: int) -> random.Random:
-        """Seed everything, and free the parameters that this epoch trains.
+    @property
+    def position(self) -> tuple[int, int]:
+        """Return how many epochs are finished, and how many batches of the one under way."""
+        return self.next_epoch, self.progress.batches if self.progress else 0
+
+    def begin_epoch(self) -> Progress:
+        """Begin the next epoch, or go on with it where it was interrupted.
+
+        Everything is seeded, and the parameters that this epoch trains are freed.
 
         Returns:
-            The source of chance for mixing.
+            Its progress, for the caller to advance.
         """
-        chance = derive_seed(str(self.config.seed), "epoch", index)
-        seed(chance)
-        self._generator.manual_seed(chance)
-        self._free(index)
-        return random.Random(chance)
+        self.chance.seed(derive_seed(str(self.config.seed), "epoch", self.next_epoch))
+        self._free(self.next_epoch)
+        if self.progress is None:
+            self.progress = Progress(torch.zeros((), device=self.placement.device))
+        return self.progress
+
+    def training_batches(self, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return what is left of the epoch just begun, shuffled and augmented.
+
+        Images are (B, 3, crop, crop) float, targets (B,).
+        """
+        knobs, done = self.config.knobs, progress.batches
+        batches = self._batches(  # this draws the order
+            self.train, knobs.batch_size, knobs.augmentation, training=True, skip=done
+        )
+        if progress.chance is not None:
+            self.chance.load_state_dict(progress.chance)
+            progress.chance = None
+        return batches
+
+    def pause(self) -> None:
+        """Note where chance stands: others may draw before the run is saved or goes on."""
+        if self.progress is not None:
+            self.progress.chance = self.chance.state_dict()
+
+    def end_epoch(self) -> None:
+        """The epoch under way is finished."""
+        self.next_epoch += 1
+        self.progress = None
 
     def _free(self, index: int) -> None:
         begun = [phase for phase in self.plan.phases if phase.first_epoch <= index]
@@ -95,22 +156,24 @@ class Run:
                 if isinstance(module, _BatchNorm):
                     module.eval()
 
-    def training_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield one shuffled, augmented epoch: images (B, 3, crop, crop) float, targets (B,)."""
-        knobs = self.config.knobs
-        return self._batches(self.train, knobs.batch_size, knobs.augmentation, training=True)
+    @property
+    def evaluation_batch(self) -> int:
+        """How many images are evaluated at once."""
+        pixels = _EVAL_PIXELS[self.placement.device.type]
+        images = min(_EVAL_IMAGES, max(1, pixels // self.backbone.transform.crop**2))
+        if self.is_short_of_memory or self.micro_batch < self.config.knobs.batch_size:
+            return min(images, self.micro_batch)
+        return images
 
     def evaluation_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield a split in its order: images (B, 3, crop, crop) float, targets (B,)."""
-        pixels = _EVAL_PIXELS[self.placement.device.type]
-        batch_size = min(256, max(1, pixels // self.backbone.transform.crop**2))
-        return self._batches(split, batch_size, "none", training=False)
+        """Return a split in its order: images (B, 3, crop, crop) float, targets (B,)."""
+        return self._batches(split, self.evaluation_batch, "none", training=False)
 
     def _batches(
-        self, split: Split, batch_size: int, augmentation: str, *, training: bool
+        self, split: Split, batch_size: int, augmentation: str, *, training: bool, skip: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        transform = self.backbone.transform
-        for images, targets in data.batches(
+        transform, memory_format = self.backbone.transform, self.placement.memory_format
+        batches = data.batches(
             split,
             batch_size,
             crop=transform.crop,
@@ -118,10 +181,11 @@ class Run:
             std=transform.std,
             augmentation=augmentation,
             training=training,
-            generator=self._generator,
+            generator=self.chance.order,
             device=self.placement.device,
-        ):
-            yield images.contiguous(memory_format=self.placement.memory_format), targets
+            skip=skip,
+        )
+        return ((i.contiguous(memory_format=memory_format), t) for i, t in batches)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the model's outputs, (B, num_outputs) float32."""
@@ -130,13 +194,18 @@ class Run:
         return outputs.float()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a later process needs to go on after the last finished epoch.
+        """Return what a later process needs to go on from here: between two epochs, or two batches.
 
         Parameters that are never trained are left out: the backbone's weights hold them. The
-        tensors are the run's own, not copies: save them before the next epoch begins.
+        tensors are the run's own, not copies: save them before training goes on.
         """
+        progress = None
+        if self.progress is not None:
+            chance = self.progress.chance or self.chance.state_dict()
+            progress = {**vars(self.progress), "chance": chance}
         return {
             "next_epoch": self.next_epoch,
+            "progress": progress,
             "model": {
                 n: t for n, t in self.module.state_dict().items() if n not in self._untrained
             },
@@ -147,7 +216,10 @@ class Run:
         """Go on where the state was taken; the run must be of the same configuration."""
         self.module.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
-        self.next_epoch = state["next_epoch"]
+        self.next_epoch, self.progress = state["next_epoch"], None
+        if state["progress"] is not None:
+            self.progress = Progress(**state["progress"])
+            self.progress.loss = self.progress.loss.to(self.placement.device, copy=True)
 
     @cached_property
     def _untrained(self) -> frozenset[str]:

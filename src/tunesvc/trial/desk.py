@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import optuna
 
@@ -13,13 +12,20 @@ from tunesvc import data, plugins, search, strategies, train
 from tunesvc import study as studies
 from tunesvc.backbones import InputTransform, build, check_weights, input_transform
 from tunesvc.data import Listing, Split
+from tunesvc.leases import Fenced, Given, Lease, Terms
+from tunesvc.shelf import Shelf
 from tunesvc.space import Space
 from tunesvc.space import build as build_space
 from tunesvc.spec import Knobs, TrialConfig, derive_seed
+from tunesvc.storage import installation_id
 from tunesvc.study import Study
 from tunesvc.tasks import Task
 from tunesvc.train import Placement, Run
 from tunesvc.trial import retention
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass
@@ -27,18 +33,20 @@ class Desk:
     """A study, its data and its search, ready for trials.
 
     Raises:
-        DataError, WeightsError: this machine cannot run the study; no trial was touched.
+        DataError, WeightsError, StorageError: this machine cannot run it; no trial was touched.
     """
 
     study: Study
     cache: Path
-    artifacts: Path
+    shelf: Shelf
     space: Space = field(init=False)
     task: Task = field(init=False)
     listing: Listing = field(init=False)
     metric: str = field(init=False)
+    terms: Terms = field(init=False)
+    storage: Fenced = field(init=False)
     trials: optuna.Study = field(init=False)
-    asked: optuna.Trial | None = field(init=False, default=None)  # the trial begun last
+    _generation: int = field(init=False, default=0)
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -50,39 +58,36 @@ class Desk:
         for backbone in spec.backbones:
             check_weights(backbone, base=base)
         studies.set_fingerprint(self.study, self.listing.fingerprint)
-        self.trials = self.study.optuna(pruner=search.pruner(spec))
+        retention.claim_folder(self.shelf, self.study, installation_id(self.study.store.engine))
+        self.terms = self._terms()
+        self.storage = Fenced(self.study.store.optuna, self.study.store.engine)
+        self.trials = self.study.optuna(storage=self.storage, pruner=search.pruner(spec))
 
-    def begin(self, number: int) -> int:
-        """Create the trial that is to have this number; return its id. Called by `Leases.claim`.
+    def _terms(self) -> Terms:
+        """The defaults come first, then the grid's points where there is a grid."""
+        spec = self.study.spec
+        labels = zip(spec.backbone_labels, self.space.defaults(), strict=True)
+        given = [Given(params, {"default": label}) for label, params in labels]
+        if spec.sampler.kind == "grid":
+            points = enumerate(self.space.grid())
+            given += [Given(params, {"grid": index}) for index, params in points]
+        return Terms(
+            trials=studies.limit(spec),
+            hours=spec.budget.hours,
+            seconds=spec.leases.seconds,
+            stall_seconds=spec.leases.stall_seconds,
+            max_attempts=spec.leases.max_attempts,
+            given=given,
+        )
 
-        The defaults come first, then the grid's points where there is a grid, then the sampler.
-        """
-        self.trials.sampler = search.sampler(self.study.spec, number)
-        given = self._next_given()
-        if given is not None:
-            params, mark = given
-            self.trials.enqueue_trial(params, user_attrs=mark)
-        self.asked = self.trials.ask()
-        return int(self.asked._trial_id)
-
-    def _next_given(self) -> tuple[dict[str, Any], dict[str, Any]] | None:
-        """Return the first configuration that must run and is not among the trials, and its mark.
-
-        Trials that a person enqueued, or that a dying worker left WAITING, displace none.
-        """
-        trials = self.trials.get_trials(deepcopy=False)
-        first = zip(self.study.spec.backbone_labels, self.space.defaults(), strict=True)
-        grid = self._grid if self.study.spec.sampler.kind == "grid" else []
-        for mark, points in (("default", first), ("grid", enumerate(grid))):
-            known = {trial.user_attrs.get(mark) for trial in trials}
-            for key, params in points:
-                if key not in known:
-                    return params, {mark: key}
-        return None
-
-    @cached_property
-    def _grid(self) -> list[dict[str, Any]]:
-        return self.space.grid()
+    def take(self, lease: Lease) -> optuna.Trial:
+        """Return a leased trial as Optuna has it, with the sampler that its number asks for."""
+        if lease.generation != self._generation:  # finished trials were put back: read them anew
+            self.storage.inner = self.study.store.fresh()
+            self._generation = lease.generation
+        self.storage.lease = lease
+        self.trials.sampler = search.sampler(self.study.spec, lease.number)
+        return optuna.Trial(self.trials, lease.trial_id)
 
     def config(self, label: str, knobs: Knobs, number: int) -> TrialConfig:
         """Return what the training side needs; seeds derive from the digest and the number."""
@@ -90,14 +95,19 @@ class Desk:
         seed = derive_seed(spec.digest, "trial", number)
         return TrialConfig(spec.backbone(label), knobs, spec.budget.epochs, seed)
 
-    def splits(self, config: TrialConfig, *names: str) -> list[Split]:
-        """Return splits decoded for the configuration's backbone."""
-        transform = input_transform(
-            config.backbone, base=self.study.base, image_size=self.study.spec.data.image_size
-        )
-        return [self._split(name, transform) for name in names]
+    def splits(
+        self, config: TrialConfig, *names: str, tick: Callable[[], None] = _nothing
+    ) -> list[Split]:
+        """Return splits decoded for the configuration's backbone; `tick` is called meanwhile."""
+        transform = self.transform(config)
+        return [self._split(name, transform, tick) for name in names]
 
-    def _split(self, name: str, transform: InputTransform) -> Split:
+    def transform(self, config: TrialConfig) -> InputTransform:
+        """Return what happens to an image before the configuration's backbone sees it."""
+        size = self.study.spec.data.image_size
+        return input_transform(config.backbone, base=self.study.base, image_size=size)
+
+    def _split(self, name: str, transform: InputTransform, tick: Callable[[], None]) -> Split:
         key = (name, transform.resize, transform.interpolation)
         if key not in self._splits:
             self._splits[key] = data.decode(
@@ -107,6 +117,7 @@ class Desk:
                 on_corrupt=self.study.spec.data.on_corrupt,
                 cache=self.cache,
                 interpolation=transform.interpolation,
+                tick=tick,
             )
         return self._splits[key]
 
@@ -129,6 +140,6 @@ class Desk:
         )
         return Run(body, self.task, first, second, config, placement, plan)
 
-    def checkpoint(self, number: int) -> Path:
-        """Return where the state of a trial is kept."""
-        return retention.folder(self.artifacts, self.study, number) / "last.pt"
+    def folder(self, number: int) -> str:
+        """Return where on the shelf a trial's checkpoints lie."""
+        return retention.folder(self.study, number)

@@ -1,36 +1,125 @@
-"""Which trials' checkpoints are kept: those that run, and the best few of a study."""
+"""Which checkpoints are kept: those of trials that may go on, and of the best that have ended.
+
+The artifacts of a study:
+
+    {study}-{uid}/owner.json                  which database it is a study of
+    {study}-{uid}/trial-00003/{mark}.ckpt     a running trial's newest two, an ended one's newest
+
+Why: 2026-11: several workers tidy at once and need no lock. Which trials have ended only grows,
+and a trial that some others beat stays beaten: what one of them may delete, all may, at any time.
+"""
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
-from tunesvc.study import Study, artifact_folder
+from tunesvc import checkpoint
+from tunesvc.errors import StorageError
+from tunesvc.shelf import Shelf
+from tunesvc.study import Study
 
-KEPT = 3  # the best trials whose models stay, per study
+OWNER = "owner.json"
+
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed trial may be put back, and go on
+_TRIAL = re.compile(r"trial-(\d+)")
 
 
-def folder(artifacts: Path, study: Study, number: int) -> Path:
+def home(study: Study) -> str:
+    """Return the study's folder; `uid` tells apart studies that bore the same name."""
+    return f"{study.name}-{study.uid}"
+
+
+def folder(study: Study, number: int) -> str:
     """Return the folder of one trial."""
-    return artifact_folder(study, artifacts) / f"trial-{number:05d}"
+    return f"{home(study)}/trial-{number:05d}"
+
+
+def claim_folder(shelf: Shelf, study: Study, installation: str) -> None:
+    """Note in the study's folder which database it belongs to.
+
+    Raises:
+        StorageError: it belongs to another, which trains a study of the same name and uid.
+    """
+    known = owner(shelf, f"{home(study)}/")
+    if known is None:
+        facts = {"installation": installation, "study": study.name, "uid": study.uid}
+        shelf.write(f"{home(study)}/{OWNER}", f"{json.dumps(facts)}\n".encode())
+    elif known != installation:
+        raise StorageError(
+            f"{home(study)} in {shelf.location} belongs to another database",
+            "a copy of this database trains the study there, and two would mix their checkpoints",
+            "choose another place (TUNESVC_ARTIFACTS); if the other database is gone, delete "
+            f"{home(study)}/{OWNER} there",
+        )
+
+
+def owner(shelf: Shelf, prefix: str) -> str | None:
+    """Return the installation that a study's folder belongs to; None where it does not say."""
+    try:
+        return str(json.loads(shelf.read(prefix + OWNER))["installation"])
+    except (FileNotFoundError, ValueError, TypeError, KeyError):
+        return None
 
 
 def best(study: optuna.Study, count: int) -> list[int]:
     """Return the numbers of the best finished trials, best first; of equal ones the earlier."""
-    sign = 1 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    ranked = sorted((sign * trial.value, trial.number) for trial in done if trial.value is not None)
-    return [number for _, number in ranked[:count]]
+    return _ranked(study, done)[:count]
 
 
-def forget(artifacts: Path, study: Study, trials: optuna.Study) -> None:
-    """Delete the checkpoints of finished trials that are not among the best."""
-    kept = set(best(trials, KEPT))
-    finished = {t.number for t in trials.get_trials(deepcopy=False) if t.state.is_finished()}
-    for path in artifact_folder(study, artifacts).glob("trial-*"):
-        number = int(path.name.removeprefix("trial-"))
-        if number in finished - kept:
-            shutil.rmtree(path, ignore_errors=True)  # another worker may be deleting it too
+def forget(shelf: Shelf, study: Study, trials: optuna.Study) -> None:
+    """Delete the checkpoints that the study's rule does not keep."""
+    names = shelf.names(f"{home(study)}/")
+    for name in surplus(names, study, trials):
+        shelf.remove(name)
+
+
+def surplus(names: Iterable[str], study: Study, trials: optuna.Study) -> dict[str, str]:
+    """Return those of a study's names that its rule does not keep, each with the reason.
+
+    The names are to be listed before, so that the trials are the newer knowledge.
+    """
+    known = trials.get_trials(deepcopy=False)
+    states = {trial.number: trial.state for trial in known}
+    kept = set(_ranked(trials, known)[: _count(study)]) if study.spec.keep != "all" else set(states)
+    found = {}
+    for number, files in _by_trial(names).items():
+        if states.get(number) not in _ENDED:
+            continue
+        if number not in kept:
+            reason = f"trial {number} has ended and is not kept ({study.spec.keep})"
+            found.update(dict.fromkeys(files, reason))
+        else:
+            reason = f"trial {number} has ended; its newest checkpoint is kept"
+            found.update((name, reason) for _, name in checkpoint.marked(files)[:-1])
+    return found
+
+
+def _ranked(study: optuna.Study, trials: list[optuna.trial.FrozenTrial]) -> list[int]:
+    sign = 1 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1
+    ranked: list[tuple[Any, int]] = [
+        (sign * trial.value, trial.number)
+        for trial in trials
+        if trial.state is TrialState.COMPLETE and trial.value is not None
+    ]
+    return [number for _, number in sorted(ranked)]
+
+
+def _count(study: Study) -> int:
+    return int(study.spec.keep.removeprefix("best-"))
+
+
+def _by_trial(names: Iterable[str]) -> dict[int, list[str]]:
+    found = defaultdict(list)
+    for name in names:
+        match = _TRIAL.fullmatch(name.split("/")[1])
+        if match:
+            found[int(match[1])].append(name)
+    return found

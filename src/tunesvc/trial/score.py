@@ -23,11 +23,11 @@ def score(desk: Desk, number: int, placement: Placement) -> dict[str, float] | N
     known = studies.test_metrics(desk.study, number)
     if known is not None:
         return known
-    state = checkpoint.load(desk.checkpoint(number))
+    state = checkpoint.load(desk.shelf, desk.folder(number))
     if state is None:
         raise StudyError(
             f"the model of trial {number} of {desk.study.name!r} is not here",
-            f"{desk.checkpoint(number)} does not exist or cannot be read",
+            f"{desk.shelf.location} holds no whole checkpoint of it ({desk.folder(number)})",
             "only the best trials' models are kept, on the machine (or share) that trained them",
         )
     params = next(t.params for t in desk.trials.trials if t.number == number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,58 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from tunesvc import checkpoint, plugins, strategies, train
-from tunesvc.backbones.anatomy import Backbone, InputTransform, Stage
+from tunesvc import plugins, train
 from tunesvc.data import Split
 from tunesvc.errors import TrainingError, UsageError
-from tunesvc.spec import BackboneSpec, Knobs, TrialConfig
-from tunesvc.train import Diverged, Placement, Run
+from tunesvc.spec import Knobs
+from tunesvc.train import Diverged, Run
 from tunesvc.train.mixing import cutmix, mix, mixup
 from tunesvc.train.optimization import rate_factor
 
-CPU = Placement(torch.device("cpu"), autocast=False, channels_last=True, threads=1)
-PIXELS = InputTransform(8, 8, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear")
-
-
-def pictures(count: int, seed: int = 0) -> Split:
-    """Noise of 8×8 pixels, brighter in the left (class 0) or right (class 1) half."""
-    chance = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 120, (count, 3, 8, 8), generator=chance)
-    targets = torch.arange(count) % 2
-    images[targets == 0, :, :, :4] += 80
-    images[targets == 1, :, :, 4:] += 80
-    return Split(images.to(torch.uint8), targets, ())
-
-
-def toy_backbone(outputs: int = 2, dropout: float = 0.0) -> Backbone:
-    """Two stages, each with a batch-norm, and a head."""
-    module = nn.Sequential()
-    module.add_module("one", nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()))
-    module.add_module("two", nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Flatten()))
-    module.add_module("head", nn.Sequential(nn.Dropout(dropout), nn.Linear(8 * 16, outputs)))
-    stages = tuple(stage(module, name) for name in ("one", "two"))
-    norms = frozenset(f"{name}.1.{part}" for name in ("one", "two") for part in ("weight", "bias"))
-    return Backbone(module, stages, stage(module, "head"), norms, PIXELS, "")
-
-
-def stage(module: nn.Module, name: str) -> Stage:
-    parts = module.get_submodule(name).named_parameters()
-    return Stage(name, tuple(f"{name}.{part}" for part, _ in parts), (name,))
-
-
-def toy_run(
-    *, epochs: int = 3, seed: int = 5, task: str = "image-classification", **knobs: Any
-) -> Run:
-    settings = Knobs(**{"lr": 0.01, "batch_size": 16} | knobs)
-    train.seed(seed)
-    body = toy_backbone(1 if task == "image-regression" else 2, settings.dropout)
-    stages = [(stage.name, stage.parameters) for stage in body.stages]
-    plan = strategies.plan(stages, body.head.parameters, body.norm_parameters, settings, epochs)
-    config = TrialConfig(BackboneSpec(name="toy"), settings, epochs, seed)
-    first, second = pictures(60), pictures(30, seed=1)
-    if task == "image-regression":
-        first, second = (replace(s, targets=s.targets.float()) for s in (first, second))
-    return Run(body, plugins.load("task", task), first, second, config, CPU, plan)
+ToyRun = Callable[..., Run]
 
 
 def numbers(run: Run) -> list[tuple[dict[str, float], float]]:
@@ -86,19 +44,11 @@ def changed(run: Run) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-LIVELY: dict[str, Any] = {
-    "dropout": 0.3,
-    "mixup": 0.4,
-    "cutmix": 1.0,
-    "label_smoothing": 0.1,
-    "augmentation": "trivial-augment",
-    "warmup": 0.2,
-}
-
-
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
-def test_every_optimizer_and_schedule_learns(optimizer: str, schedule: str) -> None:
+def test_every_optimizer_and_schedule_learns(
+    toy_run: ToyRun, optimizer: str, schedule: str
+) -> None:
     """Each combination solves the toy, and every metric is a plain finite float."""
     lr = 0.05 if optimizer == "sgd" else 0.003
     *_, last = train.fit(toy_run(optimizer=optimizer, schedule=schedule, lr=lr, nesterov=True))
@@ -110,7 +60,7 @@ def test_every_optimizer_and_schedule_learns(optimizer: str, schedule: str) -> N
     assert str(last).startswith("epoch 3: train_loss ")
 
 
-def test_regression_is_learned_with_the_same_loop() -> None:
+def test_regression_is_learned_with_the_same_loop(toy_run: ToyRun) -> None:
     """A task with number targets trains, mixed and all, and reports its own metrics."""
     *_, last = train.fit(toy_run(task="image-regression", epochs=12, mixup=0.2, lr=0.02))
     assert last.metrics.keys() == {"mse", "mae", "r2", "loss"}
@@ -118,58 +68,28 @@ def test_regression_is_learned_with_the_same_loop() -> None:
     assert last.metrics["mse"] == pytest.approx(last.metrics["loss"], rel=1e-4)
 
 
-def test_the_same_seed_gives_the_same_numbers() -> None:
+def test_the_same_seed_gives_the_same_numbers(toy_run: ToyRun, lively: dict[str, Any]) -> None:
     """Two runs of one configuration agree to the last bit, and another seed differs."""
-    assert numbers(toy_run(**LIVELY)) == numbers(toy_run(**LIVELY))
-    assert numbers(toy_run(**LIVELY)) != numbers(toy_run(**LIVELY, seed=6))
+    assert numbers(toy_run(**lively)) == numbers(toy_run(**lively))
+    assert numbers(toy_run(**lively)) != numbers(toy_run(**lively, seed=6))
 
 
-@pytest.mark.parametrize(
-    "knobs",
-    [
-        {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
-        {"optimizer": "adamw", "strategy": "gradual-unfreeze"},
-        {"optimizer": "rmsprop", "lp_ft": True, "frozen_bn": True},
-        {"optimizer": "adam", "strategy": "last-stage", "schedule": "linear"},
-    ],
-)
-def test_a_resumed_run_equals_an_uninterrupted_one(knobs: dict[str, Any], tmp_path: Any) -> None:
-    """Stopped after epoch 2 and resumed in a new run: bit for bit the same model and metrics.
-
-    With momentum, schedule, mixing, augmentation and dropout; chance is used up in between.
-    """
-    whole = toy_run(epochs=4, **LIVELY, **knobs)
-    expected = numbers(whole)
-
-    first = toy_run(epochs=4, **LIVELY, **knobs)
-    epochs = train.fit(first)
-    begun = [(epoch.metrics, epoch.train_loss) for epoch in (next(epochs), next(epochs))]
-    checkpoint.save(first.state_dict(), tmp_path / "last.pt")
-    torch.rand(100)
-    resumed = toy_run(epochs=4, **LIVELY, **knobs)
-    state = checkpoint.load(tmp_path / "last.pt")
-    assert state is not None
-    resumed.load_state_dict(state)
-
-    assert resumed.next_epoch == 2
-    assert begun + numbers(resumed) == expected
-    assert same(weights(resumed), weights(whole))
-
-
-def test_two_runs_in_one_process_do_not_disturb_each_other() -> None:
+def test_two_runs_in_one_process_do_not_disturb_each_other(
+    toy_run: ToyRun, lively: dict[str, Any]
+) -> None:
     """Epochs of two runs, taken in turns, are those of each run alone."""
-    alone = numbers(toy_run(**LIVELY))
-    one, other = train.fit(toy_run(**LIVELY)), train.fit(toy_run(**LIVELY, seed=9))
+    alone = numbers(toy_run(**lively))
+    one, other = train.fit(toy_run(**lively)), train.fit(toy_run(**lively, seed=9))
     turns = [(a.metrics, a.train_loss) for a, _ in zip(one, other, strict=True)]
     assert turns == alone
 
 
-def test_frozen_stages_stay_as_they_are() -> None:
+def test_frozen_stages_stay_as_they_are(toy_run: ToyRun) -> None:
     """A linear probe changes the head and nothing else, batch-norm statistics included."""
     assert changed(toy_run(strategy="linear-probe")) == {"head.1.weight", "head.1.bias"}
 
 
-def test_a_trained_stage_learns_its_statistics_too() -> None:
+def test_a_trained_stage_learns_its_statistics_too(toy_run: ToyRun) -> None:
     """last-stage: the second stage moves with its statistics, the first does not."""
     assert {name.split(".")[0] for name in changed(toy_run(strategy="last-stage"))} == {
         "two",
@@ -177,25 +97,25 @@ def test_a_trained_stage_learns_its_statistics_too() -> None:
     }
 
 
-def test_frozen_bn_keeps_statistics_and_affines() -> None:
+def test_frozen_bn_keeps_statistics_and_affines(toy_run: ToyRun) -> None:
     """Under `frozen_bn` every layer but the batch-norms changes."""
     moved = changed(toy_run(frozen_bn=True))
     assert moved == {f"{layer}.{part}" for layer in ("one.0", "two.0", "head.1")
                      for part in ("weight", "bias")}  # fmt: skip
 
 
-def test_batch_norms_of_a_random_body_are_trained() -> None:
+def test_batch_norms_of_a_random_body_are_trained(toy_run: ToyRun) -> None:
     """From scratch, `frozen_bn` would keep statistics that were never taken."""
     moved = changed(toy_run(strategy="from-scratch", frozen_bn=True))
     assert moved == changed(toy_run(strategy="from-scratch"))
 
 
-def test_rmsprop_has_torchs_own_momentum() -> None:
+def test_rmsprop_has_torchs_own_momentum(toy_run: ToyRun) -> None:
     """`momentum` is SGD's."""
     assert toy_run(optimizer="rmsprop").optimizer.param_groups[0]["momentum"] == 0
 
 
-def test_phases_free_parameters_when_their_epoch_comes() -> None:
+def test_phases_free_parameters_when_their_epoch_comes(toy_run: ToyRun) -> None:
     """Under LP-FT the body rests for the first epoch and moves in the second."""
     run = toy_run(lp_ft=True, epochs=2)
     epochs, before = train.fit(run), weights(run)
@@ -207,7 +127,7 @@ def test_phases_free_parameters_when_their_epoch_comes() -> None:
     assert not torch.equal(after_one["one.0.weight"], weights(run)["one.0.weight"])
 
 
-def test_the_state_holds_only_what_is_trained() -> None:
+def test_the_state_holds_only_what_is_trained(toy_run: ToyRun) -> None:
     """A linear probe's state has the head and the buffers, not the body's parameters."""
     run = toy_run(strategy="linear-probe")
     kept = run.state_dict()["model"]
@@ -220,7 +140,7 @@ def test_the_state_holds_only_what_is_trained() -> None:
     assert run.parameters_total > run.parameters_trainable
 
 
-def test_group_rates_and_decay_reach_the_optimizer() -> None:
+def test_group_rates_and_decay_reach_the_optimizer(toy_run: ToyRun) -> None:
     """Head and body have their own rates, and biases and norms no decay."""
     run = toy_run(head_lr_multiplier=10.0, weight_decay=0.1, lr=0.01)
     found = {(round(g["peak_lr"], 6), g["weight_decay"]) for g in run.optimizer.param_groups}
@@ -246,7 +166,7 @@ def test_rate(step: int, schedule: str, warmup: float, expected: float) -> None:
     assert rate_factor(step, 100, schedule=schedule, warmup=warmup) == pytest.approx(expected)
 
 
-def test_the_schedule_spans_the_whole_run() -> None:
+def test_the_schedule_spans_the_whole_run(toy_run: ToyRun) -> None:
     """After 3 epochs of 4 steps, the rate is that of the last of 12 steps."""
     run = toy_run(schedule="linear", lr=0.12)
     list(train.fit(run))
@@ -254,12 +174,11 @@ def test_the_schedule_spans_the_whole_run() -> None:
 
 
 @pytest.mark.parametrize("count", [60, 48, 49, 33])
-def test_the_schedule_counts_the_batches_that_come(count: int) -> None:
+def test_the_schedule_counts_the_batches_that_come(toy_run: ToyRun, count: int) -> None:
     """Steps per epoch are those of the loader, which leaves out a last single image."""
     run = toy_run()
-    run.train = pictures(count)
-    run.begin_epoch(0)
-    assert len(list(run.training_batches())) == run.steps_per_epoch
+    run.train = Split(run.train.images[:count], run.train.targets[:count])
+    assert len(list(run.training_batches(run.begin_epoch()))) == run.steps_per_epoch
 
 
 def test_mixup_blends_images_and_targets_alike() -> None:
@@ -291,7 +210,7 @@ def test_mixing_follows_the_knobs() -> None:
     assert 5 < sum(pasted) < 25
 
 
-def test_a_diverged_run_says_so() -> None:
+def test_a_diverged_run_says_so(toy_run: ToyRun) -> None:
     """A loss that is no number ends the run, with the epoch in the error; it survives pickling."""
     with pytest.raises(Diverged, match="epoch 1") as caught:
         list(train.fit(toy_run(optimizer="sgd", lr=1e30)))
@@ -300,26 +219,14 @@ def test_a_diverged_run_says_so() -> None:
     assert (again.epoch, str(again)) == (0, str(caught.value))
 
 
-def test_a_model_broken_by_its_last_step_diverged_too() -> None:
+def test_a_model_broken_by_its_last_step_diverged_too(toy_run: ToyRun) -> None:
     """Where the train loss is still finite and the validation loss is not, the run ends as well."""
     run = toy_run(batch_size=60, optimizer="sgd", lr=1e30)  # one step per epoch
     with pytest.raises(Diverged, match="validation"):
         list(train.fit(run))
 
 
-def test_memory_that_does_not_suffice_is_explained() -> None:
-    """The device's out-of-memory error names the batch size to narrow."""
-    run = toy_run(batch_size=32)
-
-    def full(images: torch.Tensor) -> torch.Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    run.module.forward = full  # type: ignore[method-assign]
-    with pytest.raises(TrainingError, match="batch_size 32"):
-        list(train.fit(run))
-
-
-def test_evaluation_is_the_models_alone() -> None:
+def test_evaluation_is_the_models_alone(toy_run: ToyRun) -> None:
     """Evaluating twice gives the same, changes no weight, and equals the definition."""
     run = toy_run(dropout=0.5)
     list(train.fit(run))
@@ -336,10 +243,13 @@ def test_evaluation_is_the_models_alone() -> None:
 
 
 @pytest.mark.parametrize(("side", "expected"), [(8, [30]), (256, [16, 14])])
-def test_large_images_are_evaluated_in_smaller_batches(side: int, expected: list[int]) -> None:
+def test_large_images_are_evaluated_in_smaller_batches(
+    toy_run: ToyRun, side: int, expected: list[int]
+) -> None:
     """On the CPU a batch has at most 2**20 pixels: 16 images of 256×256."""
     run = toy_run()
-    run.backbone = replace(run.backbone, transform=replace(PIXELS, resize=side, crop=side))
+    large = replace(run.backbone.transform, resize=side, crop=side)
+    run.backbone = replace(run.backbone, transform=large)
     images = torch.zeros(30, 3, side, side, dtype=torch.uint8)
     batches = run.evaluation_batches(Split(images, torch.zeros(30, dtype=torch.long), ()))
     assert [len(targets) for _, targets in batches] == expected
@@ -358,6 +268,6 @@ def test_place_names_the_devices_that_there_are() -> None:
     assert "cpu" in str(caught.value)
 
 
-def test_peak_memory_is_known() -> None:
+def test_peak_memory_is_known(toy_run: ToyRun) -> None:
     """A process with torch in it uses between 50 MB and 100 GB."""
     assert 50 < toy_run().peak_memory_mb < 100_000

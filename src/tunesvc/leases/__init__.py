@@ -1,0 +1,47 @@
+"""Who runs which trial: claim, renew, give back, take over; and what is wanted of the workers.
+
+claims    one transaction for each: take a trial over or begin it, note a bad attempt
+renewal   the thread that keeps a lease alive, and learns that it was lost
+fenced    Optuna's storage for one leased trial
+control   pause, resume, stop, put back failed trials, list workers
+sql       every statement
+"""
+
+from tunesvc.leases.claims import Given, Lease, LeaseLost, Terms
+from tunesvc.leases.control import (
+    Standing,
+    Worker,
+    expire,
+    held,
+    pause,
+    put_back,
+    resume,
+    standing,
+    stop,
+    workers,
+)
+from tunesvc.leases.fenced import MEMORY, Fenced
+from tunesvc.leases.renewal import Leave, Watch
+from tunesvc.leases.worker import Leases
+
+__all__ = [
+    "MEMORY",
+    "Fenced",
+    "Given",
+    "Lease",
+    "LeaseLost",
+    "Leases",
+    "Leave",
+    "Standing",
+    "Terms",
+    "Watch",
+    "Worker",
+    "expire",
+    "held",
+    "pause",
+    "put_back",
+    "resume",
+    "standing",
+    "stop",
+    "workers",
+]

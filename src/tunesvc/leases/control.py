@@ -1,0 +1,110 @@
+"""What people ask of a study's workers, and what they may see of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Engine, TextClause
+
+from tunesvc.leases import sql
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a study stands with its workers.
+
+    Args:
+        why: it is paused; empty if a person asked for it.
+        takeovers: of trials whose workers were lost.
+        is_over: the budget's hours have passed since its first trial.
+    """
+
+    paused: bool
+    why: str
+    takeovers: int
+    is_over: bool
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that has entered and not left.
+
+    Args:
+        studies: whose trials it takes; empty: all.
+        study, trial, epoch: what it runs; `epoch` is the last that was finished.
+        is_lost: it has shown no life for longer than it may.
+    """
+
+    worker_id: str
+    host: str
+    pid: int
+    device: str
+    studies: tuple[str, ...]
+    started_at: datetime
+    seen_at: datetime
+    seen_seconds_ago: float
+    study: str | None
+    trial: int | None
+    epoch: int | None
+    is_lost: bool
+
+
+def standing(engine: Engine, study_id: int, hours: float | None = None) -> Standing | None:
+    """Return how a study stands with its workers; None where there is no such study."""
+    with engine.connect() as connection:
+        allowed = None if hours is None else hours * 3600
+        which = {"study_id": study_id, "seconds_allowed": allowed}
+        found = connection.execute(sql.STANDING, which).one_or_none()
+    return None if found is None else Standing(**found._mapping)
+
+
+def pause(engine: Engine, study_id: int, why: str = "") -> None:
+    """Hand out no more trials; those under way are checkpointed and given back."""
+    _order(engine, sql.PAUSE, study_id=study_id, why=why)
+
+
+def resume(engine: Engine, study_id: int) -> None:
+    """Hand out trials again."""
+    _order(engine, sql.RESUME, study_id=study_id)
+
+
+def stop(engine: Engine, study_id: int) -> None:
+    """Have every worker that runs now leave the study; those started later serve it."""
+    _order(engine, sql.STOP, study_id=study_id)
+
+
+def put_back(engine: Engine, study_id: int) -> list[int]:
+    """Let failed trials go on from their last checkpoints; return their ids."""
+    with engine.begin() as connection:
+        which = {"study_id": study_id}
+        connection.execute(sql.KNOW_STUDY, which)
+        found = list(connection.scalars(sql.PUT_BACK, which))
+        if found:
+            connection.execute(sql.NEW_GENERATION, which)
+    return found
+
+
+def expire(engine: Engine, *, host: str, pid: int) -> None:
+    """Free what a process held that is known to be dead."""
+    with engine.begin() as connection:
+        connection.execute(sql.EXPIRE, {"host": host, "pid": pid})
+
+
+def held(engine: Engine, study_id: int) -> frozenset[int]:
+    """Return the ids of the study's trials that a live worker holds."""
+    with engine.connect() as connection:
+        return frozenset(connection.scalars(sql.HELD, {"study_id": study_id}))
+
+
+def workers(engine: Engine) -> list[Worker]:
+    """Return the workers that have not left, oldest first."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql.WORKERS).all()
+    return [Worker(**dict(row._mapping) | {"studies": tuple(row.studies)}) for row in rows]
+
+
+def _order(engine: Engine, statement: TextClause, **values: object) -> None:
+    with engine.begin() as connection:
+        connection.execute(sql.KNOW_STUDY, values)
+        connection.execute(statement, values)

@@ -1,0 +1,300 @@
+"""Every statement about who runs which trial, by name.
+
+Why: 2026-11: our statements write Optuna's own tables (`trials` and its children, as of Optuna 5)
+so that a trial, its lease and the count of its study's budget change in one transaction, and so
+that every later word about the trial is written only while its lease's token is still the present
+one. Through Optuna's own storage each of these would be a transaction of its own.
+
+The server's clock alone decides; `clock_timestamp()` where a transaction may have waited for a
+lock, during which `now()` stands still.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import Text
+
+# ---- one study ---------------------------------------------------------------------------------
+
+KNOW_STUDY = text("""
+    INSERT INTO tunesvc.study (study_id) SELECT study_id FROM studies WHERE study_id = :study_id
+    ON CONFLICT DO NOTHING
+""")
+
+# Locks Optuna's row too: whoever else creates trials in this study waits for that one.
+LOCK_STUDY = text("""
+    SELECT t.given, t.generation, coalesce(t.stopped_at >= w.started_at, false) AS stopped,
+           t.paused_at IS NOT NULL AS paused,
+           coalesce(clock_timestamp() >= t.started_at + make_interval(secs => :seconds_allowed),
+               false) AS is_over
+    FROM studies s JOIN tunesvc.study t USING (study_id)
+    LEFT JOIN tunesvc.worker w ON w.worker_id = :worker_id
+    WHERE s.study_id = :study_id
+    FOR UPDATE OF s, t
+""")
+
+STANDING = text("""
+    SELECT paused_at IS NOT NULL AS paused, coalesce(paused_why, '') AS why,
+           coalesce(takeovers, 0) AS takeovers,
+           coalesce(clock_timestamp() >= started_at + make_interval(secs => :seconds_allowed),
+               false) AS is_over
+    FROM studies LEFT JOIN tunesvc.study USING (study_id) WHERE study_id = :study_id
+""")
+
+PAUSE = text(
+    "UPDATE tunesvc.study SET paused_at = now(), paused_why = :why WHERE study_id = :study_id"
+)
+
+RESUME = text("""
+    UPDATE tunesvc.study SET paused_at = NULL, paused_why = '', resumed_at = clock_timestamp()
+    WHERE study_id = :study_id
+""")
+
+STOP = text("UPDATE tunesvc.study SET stopped_at = clock_timestamp() WHERE study_id = :study_id")
+
+IS_STOPPED = text("""
+    SELECT coalesce(t.stopped_at >= w.started_at, false)
+    FROM tunesvc.study t, tunesvc.worker w
+    WHERE t.study_id = :study_id AND w.worker_id = :worker_id
+""")
+
+# ---- claims ------------------------------------------------------------------------------------
+
+# A released lease first; then one of our own whose claim was committed but whose reply was lost;
+# then an expired one. After a restart of the server, those who held a lease have its length again
+# to come back: they could not renew it while there was no server.
+FREE_LEASE = text("""
+    SELECT l.trial_id, t.number, l.worker_id, l.epoch, l.attempts, l.reasons, l.seconds,
+           l.expires_at IS NOT NULL AND l.worker_id <> :worker_id AS is_lost
+    FROM tunesvc.lease l JOIN trials t USING (trial_id)
+    WHERE l.study_id = :study_id AND t.state = 'RUNNING' AND (
+        l.expires_at IS NULL OR l.worker_id = :worker_id OR l.expires_at = '-infinity'
+        OR greatest(l.expires_at, pg_postmaster_start_time() + l.seconds * interval '1 second')
+           < clock_timestamp())
+    ORDER BY l.expires_at IS NOT NULL, l.trial_id
+    LIMIT 1 FOR UPDATE OF l SKIP LOCKED
+""")
+
+TAKE_LEASE = text("""
+    UPDATE tunesvc.lease
+    SET token = nextval('tunesvc.token'), worker_id = :worker_id, seconds = :seconds,
+        expires_at = clock_timestamp() + :seconds * interval '1 second',
+        attempts = :attempts, reasons = :reasons
+    WHERE trial_id = :trial_id RETURNING token
+""").bindparams(bindparam("reasons", type_=JSONB))
+
+NOTE_TAKEOVER = text(
+    "UPDATE tunesvc.study SET takeovers = takeovers + 1 WHERE study_id = :study_id"
+)
+
+COUNT_TRIALS = text("""
+    SELECT count(*) AS existing, count(*) FILTER (WHERE state <> 'WAITING') AS begun,
+           min(trial_id) FILTER (WHERE state = 'WAITING') AS waiting
+    FROM trials WHERE study_id = :study_id
+""")
+
+BEGIN_WAITING = text("""
+    UPDATE trials SET state = 'RUNNING', datetime_start = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE trial_id = :trial_id AND state = 'WAITING' RETURNING trial_id, number
+""")
+
+CREATE_TRIAL = text("""
+    INSERT INTO trials (study_id, number, state, datetime_start) VALUES (:study_id, :number,
+        'RUNNING', clock_timestamp() AT TIME ZONE 'UTC') RETURNING trial_id, number
+""")
+
+CREATE_LEASE = text("""
+    INSERT INTO tunesvc.lease (trial_id, study_id, worker_id, seconds, expires_at)
+    VALUES (:trial_id, :study_id, :worker_id, :seconds,
+            clock_timestamp() + :seconds * interval '1 second') RETURNING token
+""")
+
+COUNT_BEGUN = text("""
+    UPDATE tunesvc.study
+    SET started_at = coalesce(started_at, clock_timestamp()), given = given + :given
+    WHERE study_id = :study_id
+""")
+
+# ---- a held lease ------------------------------------------------------------------------------
+
+# FOR SHARE: whoever takes the lease waits until the writer has committed.
+HOLDS = text("""
+    SELECT true FROM tunesvc.lease JOIN trials USING (trial_id)
+    WHERE trial_id = :trial_id AND token = :token AND state = 'RUNNING' FOR SHARE OF lease
+""")
+
+# What was released stays so: a renewal may be on its way when its trial is given back.
+RENEW = text("""
+    WITH me AS (
+        UPDATE tunesvc.worker SET seen_at = clock_timestamp() WHERE worker_id = :worker_id
+        RETURNING started_at
+    ), kept AS (
+        UPDATE tunesvc.lease SET expires_at = clock_timestamp() + seconds * interval '1 second'
+        WHERE trial_id = :trial_id AND token = :token AND expires_at IS NOT NULL
+          AND (SELECT state FROM trials WHERE trial_id = :trial_id) = 'RUNNING'
+        RETURNING study_id
+    )
+    SELECT t.paused_at IS NOT NULL AS paused,
+           coalesce(t.stopped_at >= me.started_at, false) AS stopped,
+           coalesce(clock_timestamp() >= t.started_at + make_interval(secs => :seconds_allowed),
+               false) AS is_over
+    FROM kept JOIN tunesvc.study t USING (study_id) LEFT JOIN me ON true
+""")
+
+RELEASE = text(
+    "UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id = :trial_id AND token = :token"
+)
+
+RELEASE_ALL = text("UPDATE tunesvc.lease SET expires_at = NULL WHERE worker_id = :worker_id")
+
+# The process is known to be dead: nobody has to wait for its leases to expire.
+EXPIRE = text("""
+    UPDATE tunesvc.lease SET expires_at = '-infinity'
+    WHERE expires_at IS NOT NULL AND worker_id IN (
+        SELECT worker_id FROM tunesvc.worker
+        WHERE host = :host AND pid = :pid AND left_at IS NULL)
+""")
+
+ATTEMPTS = text(
+    "SELECT attempts, reasons, epoch FROM tunesvc.lease WHERE trial_id = :trial_id FOR UPDATE"
+)
+
+NOTE_ATTEMPT = text("""
+    UPDATE tunesvc.lease SET attempts = :attempts, reasons = :reasons, expires_at = NULL
+    WHERE trial_id = :trial_id
+""").bindparams(bindparam("reasons", type_=JSONB))
+
+NOTE_EPOCH = text("""
+    UPDATE tunesvc.lease
+    SET epoch = :epoch, attempts = CASE WHEN epoch < :epoch THEN 0 ELSE attempts END
+    WHERE trial_id = :trial_id
+""")
+
+END_LEASE = text("DELETE FROM tunesvc.lease WHERE trial_id = :trial_id")
+
+# ---- a trial's own rows, in Optuna's tables -----------------------------------------------------
+
+SET_PARAM = text("""
+    INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
+    VALUES (:trial_id, :name, :value, :distribution)
+    ON CONFLICT (trial_id, param_name) DO NOTHING
+""")
+
+SET_STEP = text("""
+    INSERT INTO trial_intermediate_values
+        (trial_id, step, intermediate_value, intermediate_value_type)
+    VALUES (:trial_id, :step, :value, CAST(:kind AS trialintermediatevaluetype))
+    ON CONFLICT (trial_id, step) DO UPDATE
+    SET intermediate_value = excluded.intermediate_value,
+        intermediate_value_type = excluded.intermediate_value_type
+""")
+
+SET_USER_ATTRIBUTE = text("""
+    INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (:trial_id, :key, :value)
+    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
+
+SET_SYSTEM_ATTRIBUTE = text("""
+    INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES (:trial_id, :key, :value)
+    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
+""")
+
+SET_VALUE = text("""
+    INSERT INTO trial_values (trial_id, objective, value, value_type)
+    VALUES (:trial_id, :objective, :value, CAST(:kind AS trialvaluetype))
+    ON CONFLICT (trial_id, objective) DO UPDATE
+    SET value = excluded.value, value_type = excluded.value_type
+""")
+
+TELL = text("""
+    UPDATE trials
+    SET state = CAST(:state AS trialstate), datetime_complete = clock_timestamp() AT TIME ZONE 'UTC'
+    WHERE trial_id = :trial_id AND state = 'RUNNING'
+""")
+
+STATE = text("SELECT state::text FROM trials WHERE trial_id = :trial_id")
+
+# ---- failed trials ------------------------------------------------------------------------------
+
+# The last trials told, newest first, with what they failed of.
+LAST_TOLD = text("""
+    SELECT t.state::text AS state, a.value_json AS failure
+    FROM trials t
+    LEFT JOIN trial_user_attributes a ON a.trial_id = t.trial_id AND a.key = 'failure'
+    WHERE t.study_id = :study_id AND t.state IN ('COMPLETE', 'PRUNED', 'FAIL')
+      AND t.datetime_complete > (
+          SELECT coalesce(resumed_at AT TIME ZONE 'UTC', '-infinity')
+          FROM tunesvc.study WHERE study_id = :study_id)
+    ORDER BY t.datetime_complete DESC LIMIT :count
+""")
+
+PUT_BACK = text("""
+    WITH failed AS (
+        UPDATE trials SET state = 'RUNNING', datetime_complete = NULL
+        WHERE study_id = :study_id AND state = 'FAIL' RETURNING trial_id
+    ), silenced AS (
+        DELETE FROM trial_user_attributes
+        WHERE trial_id IN (SELECT trial_id FROM failed) AND key IN ('reason', 'failure')
+    ), allowed AS (
+        DELETE FROM trial_system_attributes
+        WHERE trial_id IN (SELECT trial_id FROM failed) AND key LIKE 'constraints:%'
+    )
+    INSERT INTO tunesvc.lease (trial_id, study_id, seconds, epoch)
+    SELECT trial_id, :study_id, 0, (SELECT count(*) FROM trial_intermediate_values v
+        WHERE v.trial_id = failed.trial_id) FROM failed RETURNING trial_id
+""")
+
+NEW_GENERATION = text(
+    "UPDATE tunesvc.study SET generation = generation + 1 WHERE study_id = :study_id"
+)
+
+# ---- workers ------------------------------------------------------------------------------------
+
+ENTER = text("""
+    INSERT INTO tunesvc.worker (worker_id, host, pid, device, studies)
+    VALUES (:worker_id, :host, :pid, :device, :studies) ON CONFLICT (worker_id) DO NOTHING
+""").bindparams(bindparam("studies", type_=ARRAY(Text)))
+
+SEEN = text("UPDATE tunesvc.worker SET seen_at = clock_timestamp() WHERE worker_id = :worker_id")
+
+LEAVE = text("UPDATE tunesvc.worker SET left_at = now() WHERE worker_id = :worker_id")
+
+FORGET_WORKERS = text("""
+    DELETE FROM tunesvc.worker w
+    WHERE (left_at IS NOT NULL OR seen_at < now() - interval '1 day')
+      AND NOT EXISTS (SELECT FROM tunesvc.lease l WHERE l.worker_id = w.worker_id)
+""")
+
+WORKERS = text("""
+    SELECT w.worker_id, w.host, w.pid, w.device, w.studies, w.started_at, w.seen_at,
+           extract(epoch FROM now() - w.seen_at)::float AS seen_seconds_ago,
+           s.study_name AS study, t.number AS trial, l.epoch AS epoch,
+           coalesce(l.expires_at < now(), w.seen_at < now() - interval '60 seconds') AS is_lost
+    FROM tunesvc.worker w
+    LEFT JOIN tunesvc.lease l ON l.worker_id = w.worker_id AND l.expires_at IS NOT NULL
+    LEFT JOIN trials t USING (trial_id)
+    LEFT JOIN studies s ON s.study_id = l.study_id
+    WHERE w.left_at IS NULL
+    ORDER BY w.started_at, w.worker_id
+""")
+
+HELD = text("""
+    SELECT trial_id FROM tunesvc.lease
+    WHERE study_id = :study_id AND greatest(
+        expires_at, CASE WHEN expires_at IS NOT NULL AND expires_at > '-infinity'
+        THEN pg_postmaster_start_time() + seconds * interval '1 second' END) > now()
+""")
+
+# ---- what fitted into a device's memory --------------------------------------------------------
+
+FITTED = text("""
+    SELECT size FROM tunesvc.micro_batch WHERE (device, backbone, image_size, strategy)
+        = (:device, :backbone, :image_size, :strategy)
+""")
+
+NOTE_FITTED = text("""
+    INSERT INTO tunesvc.micro_batch (device, backbone, image_size, strategy, size)
+    VALUES (:device, :backbone, :image_size, :strategy, :size)
+    ON CONFLICT ON CONSTRAINT micro_batch_pkey DO UPDATE SET size = least(micro_batch.size, excluded.size)
+""")

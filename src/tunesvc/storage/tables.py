@@ -1,0 +1,108 @@
+"""Optuna's tables and ours: made, or brought up to date, by one process at a time.
+
+Why: 2026-11: Optuna checks and creates its tables whenever it opens a database, and of eight
+processes that open an empty one at once, one crashes. So the tables are made once, under an
+advisory lock, and every storage is opened with the checks skipped.
+
+Why: 2026-11: Postgres looks for tables first in the schema that has the user's name. To a user
+`tunesvc` (the embedded server's, and many another) our `alembic_version` would hide Optuna's, and
+Optuna would make its next tables among ours. So that user's search_path leaves our schema out.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy import URL, Connection, NullPool, create_engine, text
+
+from tunesvc.errors import StorageError
+from tunesvc.storage import engines, migrations
+
+
+class _Sql:
+    LOCK_TABLES = text("SELECT pg_advisory_xact_lock(1952539244, 0)")
+    PATIENCE = text("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '120s'")
+    HAS_TABLES = text("""
+        SELECT to_regclass('alembic_version') IS NOT NULL,
+               to_regclass('tunesvc.alembic_version') IS NOT NULL,
+               'tunesvc' = ANY (current_schemas(false))
+    """)
+    # Optuna stamps alembic_version last: with a row there, the tables are complete.
+    OPTUNA_VERSION = text("SELECT library_version FROM version_info, alembic_version LIMIT 1")
+    OUR_REVISION = text("SELECT version_num FROM tunesvc.alembic_version")
+    LEAVE_SCHEMA_OUT = text("""
+        DO $$ BEGIN
+          IF 'tunesvc' = ANY (current_schemas(false)) THEN
+            EXECUTE format(
+              'ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path = %s', current_database(),
+              (SELECT coalesce(string_agg(quote_ident(name), ', '), 'public')
+               FROM unnest(current_schemas(false)) AS name WHERE name <> 'tunesvc'));
+          END IF;
+        END $$
+    """)
+
+
+class _Found(NamedTuple):
+    optuna: str | None  # the version of Optuna that made its tables
+    ours: str | None  # the revision of our tables
+    hidden: bool  # our schema stands before Optuna's
+
+
+_CURRENT = _Found(optuna.__version__, migrations.HEAD, hidden=False)
+
+
+def prepare(url: URL) -> None:
+    """Create or upgrade the tables.
+
+    Raises:
+        StorageError: a later Optuna or tunesvc made them.
+    """
+    settings = engines.settings(url) | {"poolclass": NullPool}
+    del settings["pool_recycle"]
+    engine = create_engine(url, **settings)
+    with engine.connect() as lock:
+        if _found(lock) == _CURRENT:
+            return
+        lock.rollback()
+        lock.execute(_Sql.PATIENCE)
+        lock.execute(_Sql.LOCK_TABLES)
+        # Each step has a connection of its own, which sees the search_path of the step before.
+        with engine.begin() as connection:
+            connection.execute(_Sql.LEAVE_SCHEMA_OUT)
+        with engine.connect() as connection:
+            found = _found(connection)
+        if found.optuna != optuna.__version__:
+            _upgrade(engines.storage(url, settings, has_tables=False))
+        if found.ours != migrations.HEAD:
+            with engine.begin() as connection:
+                connection.execute(_Sql.PATIENCE)
+                migrations.upgrade(connection, found.ours)
+                connection.execute(_Sql.LEAVE_SCHEMA_OUT)
+
+
+def _found(connection: Connection) -> _Found:
+    has_optuna, has_ours, hidden = connection.execute(_Sql.HAS_TABLES).one()
+    return _Found(
+        connection.scalar(_Sql.OPTUNA_VERSION) if has_optuna and not hidden else None,
+        connection.scalar(_Sql.OUR_REVISION) if has_ours else None,
+        hidden,
+    )
+
+
+def _upgrade(storage: RDBStorage) -> None:
+    current, known = storage.get_current_version(), storage.get_all_versions()
+    if current not in known:
+        raise StorageError(
+            "the tables in this database are newer than the Optuna installed here",
+            f"they have version {current}, and Optuna {optuna.__version__} knows up to {known[0]}",
+            "pip install -U optuna",
+        )
+    placeholder = logging.NullHandler()  # without any handler alembic would set up all of logging
+    logging.getLogger().addHandler(placeholder)
+    try:
+        storage.upgrade()
+    finally:
+        logging.getLogger().removeHandler(placeholder)

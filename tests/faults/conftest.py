@@ -1,0 +1,28 @@
+"""The faults of `benchmarks/faults`, one at a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+BENCHMARKS = str(Path(__file__).parents[2] / "benchmarks")
+if BENCHMARKS not in sys.path:
+    sys.path.insert(0, BENCHMARKS)
+
+if TYPE_CHECKING:
+    from faults.ours import Ours
+
+
+@pytest.fixture
+def study(storage_url: str, tmp_path: Path) -> Callable[..., Ours]:
+    """Make the toy study: `study(trials, epochs, **other keys of the file)`."""
+    from faults import ours
+
+    def make(trials: int, epochs: int = 3, **changed: Any) -> Ours:
+        return ours.new(storage_url, tmp_path, trials, epochs, **changed)
+
+    return make

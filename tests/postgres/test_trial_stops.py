@@ -1,0 +1,271 @@
+"""A trial that is stopped, paused, out of time or out of memory, and goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psycopg2
+import pytest
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from tunesvc import checkpoint, study, train
+from tunesvc.interrupt import Stopped, stoppable
+from tunesvc.leases import Fenced, Leases
+from tunesvc.shelf import Folder
+from tunesvc.spec import StudySpec
+from tunesvc.storage import Store
+from tunesvc.train import OutOfMemory, Run
+from tunesvc.trial import Desk, run
+
+CPU = train.place("cpu")
+BATCHES = 3  # of an epoch, in training
+
+Tick = Callable[[], None]
+Fit = Callable[[Run, Tick], Iterator[train.Epoch]]
+
+
+def desk_of(store: Store, folder: Path, name: str = "digits", **changed: Any) -> Desk:
+    """A small study of an untrained network on a hundred digits, everything random switched on."""
+    made = {
+        "name": name,
+        "data": {"kind": "digits", "subset": 100},
+        "backbones": [{"name": "tiny_resnet", "weights": "none"}],
+        "search_space": {
+            "lr": {"low": 1e-4, "high": 1e-1, "log": True},
+            "dropout": 0.2,
+            "mixup": 0.2,
+            "augmentation": "flip-crop",
+        },
+        "budget": {"trials": 4, "epochs": 3},
+        "defaults": {"batch_size": 32},
+        "pruner": "none",
+        "sampler": "random",
+        "leases": {"seconds": 1},
+    } | changed
+    spec = StudySpec.model_validate(made)
+    return Desk(study.create(store, spec, base=folder), folder / "cache", Folder(folder / name))
+
+
+@pytest.fixture
+def desk(store: Store, tmp_path: Path) -> Desk:
+    """The study on a fresh database."""
+    return desk_of(store, tmp_path)
+
+
+def run_next(desk: Desk) -> Any:
+    """Claim and run one trial in a worker of its own."""
+    with closing(Leases(desk.study.store.engine)) as leases:
+        lease = leases.claim(desk.study.id, desk.terms)
+        if lease is None:
+            return None
+        try:
+            return run(desk, lease, CPU, leases)
+        finally:
+            leases.release(lease)
+
+
+def trial(desk: Desk, number: int = 0) -> optuna.trial.FrozenTrial:
+    """Read a trial as anybody would, from the database."""
+    return desk.study.store.fresh().get_all_trials(desk.study.id)[number]
+
+
+def before_batch(wanted: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Do something when so many batches, validation's included, are done; count epochs begun."""
+    fit, batches, finished = train.fit, 0, []
+
+    def fit_and_act(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        def count() -> None:
+            nonlocal batches
+            batches += 1
+            if batches == wanted:
+                act()
+            tick()
+
+        for epoch in fit(training, count):
+            finished.append(epoch.index)
+            yield epoch
+
+    monkeypatch.setattr(train, "fit", fit_and_act)
+    return finished
+
+
+@pytest.mark.parametrize("batch", range(1, 11))
+def test_a_stop_signal_costs_no_batch(
+    store: Store, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    """In training or in validation, in any epoch: nothing is repeated, and nothing differs."""
+    finished = before_batch(batch, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+    with pytest.raises(Stopped), stoppable():
+        run_next(desk)
+    before = list(finished)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert finished == [0, 1, 2]
+    assert before == finished[: len(before)]
+    monkeypatch.undo()
+    undisturbed = desk_of(store, tmp_path, "undisturbed")
+    run_next(undisturbed)
+    assert trial(desk).intermediate_values == trial(undisturbed).intermediate_values
+    assert [each["train_loss"] for each in trial(desk).user_attrs["history"]] == [
+        each["train_loss"] for each in trial(undisturbed).user_attrs["history"]
+    ]
+
+
+def test_a_signal_between_trials_stops_at_once() -> None:
+    """Nothing has to be kept."""
+    with pytest.raises(Stopped, match="SIGINT"), stoppable():
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_paused_study_gets_its_trial_back(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that was done; after `resume` it goes on there."""
+
+    def pause() -> None:
+        study.pause(desk.study)
+        wait_for(lambda: watched[0].watch is None or watched[0].watch.leave)
+
+    watched: list[Leases] = []
+    enter = Leases.claim
+    monkeypatch.setattr(
+        Leases, "claim", lambda self, *given: watched.insert(0, self) or enter(self, *given)
+    )
+    finished = before_batch(6, pause, monkeypatch)
+    assert run_next(desk) is None
+    assert trial(desk).state is TrialState.RUNNING
+    assert study.status(desk.study).trials["waiting"] == 1
+    assert run_next(desk) is None
+    study.resume(desk.study)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert finished == [0, 1, 2]
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_when_the_hours_are_over_the_epoch_under_way_is_the_last(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial is told with what it has, and why; another that waits is told too."""
+    desk = desk_of(store, tmp_path, budget={"trials": 4, "epochs": 3, "hours": 1})
+
+    def late() -> None:
+        with store.engine.begin() as connection:
+            connection.execute(
+                text("UPDATE tunesvc.study SET started_at = now() - interval '61 minutes'")
+            )
+        wait_for(lambda: watched[0].watch.is_over)  # type: ignore[union-attr]
+
+    watched: list[Leases] = []
+    enter = Leases.claim
+    monkeypatch.setattr(
+        Leases, "claim", lambda self, *given: watched.insert(0, self) or enter(self, *given)
+    )
+    before_batch(2, late, monkeypatch)
+    outcome = run_next(desk)
+    assert outcome.state is TrialState.PRUNED
+    assert "the budget's 1 hours were over" in trial(desk).user_attrs["reason"]
+    assert list(trial(desk).intermediate_values) == [1]
+    assert trial(desk).value == trial(desk).intermediate_values[1]
+    assert run_next(desk) is None
+    assert study.status(desk.study).state == "done"
+
+
+def fitting(images: int) -> Fit:
+    """A training whose device has room for so many images at once."""
+    fit = train.fit
+
+    def limited(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        if training.micro_batch > images:
+            raise OutOfMemory(training.micro_batch, training.next_epoch, 32, "cpu")
+        yield from fit(training, tick)
+
+    return limited
+
+
+def test_out_of_memory_halves_the_micro_batch(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trial ends as it would have, with the same batch size; the next one knows the size."""
+    limited = fitting(8)
+    tried: list[int] = []
+
+    def counted(training: Run, tick: Tick) -> Iterator[train.Epoch]:
+        tried.append(training.micro_batch)
+        yield from limited(training, tick)
+
+    monkeypatch.setattr(train, "fit", counted)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert tried == [32, 16, 8]
+    assert trial(desk).user_attrs["run"]["micro_batch"] == 8
+    assert trial(desk).user_attrs["run"]["knobs"]["batch_size"] == 32
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert tried[3:] == [8]
+
+
+def test_what_fits_into_no_memory_fails_and_the_sampler_learns_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No second attempt is made."""
+    monkeypatch.setattr(train, "fit", fitting(0))
+    outcome = run_next(desk)
+    assert outcome.state is TrialState.FAIL
+    assert "a single image at a time" in outcome.reason
+    assert trial(desk).constraints == {"memory": 1.0}
+    shown = desk.trials.get_trials(states=(TrialState.PRUNED,))
+    assert [each.number for each in shown] == [0]
+
+
+def test_reports_wait_for_postgres(
+    store: Store, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs go on; what could not be stored is, in order, and nothing differs."""
+    report, refused = Fenced.report, []
+
+    def away(self: Fenced, trial_id: int, steps: Any, attributes: Any) -> None:
+        if steps and len(refused) < 2:
+            refused.append(dict(steps))
+            raise psycopg2.OperationalError("server closed the connection unexpectedly")
+        report(self, trial_id, steps, attributes)
+
+    monkeypatch.setattr(Fenced, "report", away)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert [list(steps) for steps in refused] == [[1], [1, 2]]
+    undisturbed = desk_of(store, tmp_path, "undisturbed")
+    run_next(undisturbed)
+    assert trial(desk).intermediate_values == trial(undisturbed).intermediate_values
+    assert len(trial(desk).user_attrs["history"]) == 3
+
+
+def test_a_torn_checkpoint_costs_one_epoch(
+    store: Store, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one before it is whole; the values are the same."""
+    save = checkpoint.save
+
+    def save_and_die(state: Any, *where: Any) -> None:
+        save(state, *where)
+        if len(state["history"]) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run_next(desk)
+    monkeypatch.undo()
+    newest = Path(desk.shelf.location, desk.shelf.names(f"{desk.folder(0)}/")[-1])
+    newest.write_bytes(newest.read_bytes()[:-1])
+    finished = before_batch(0, lambda: None, monkeypatch)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert finished == [1, 2]
+    undisturbed = desk_of(store, tmp_path, "undisturbed")
+    run_next(undisturbed)
+    assert trial(desk).intermediate_values == trial(undisturbed).intermediate_values
