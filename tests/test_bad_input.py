@@ -122,6 +122,12 @@ def name_taken(folder: Path) -> list[str]:
     return ["new-study", str(folder / "study.yaml"), "--name", "taken"]
 
 
+def misspelt(folder: Path) -> list[str]:
+    study(folder)
+    main_expecting(["new-study", str(folder / "study.yaml"), "--name", "pets"], 0)
+    return ["stop", "pet"]
+
+
 def main_expecting(arguments: list[str], code: int) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -170,6 +176,13 @@ CASES = (
         ("acuracy", "accuracy"),
     ),
     Case("unknown sampler", lambda f: study(f, GOOD + "sampler: tpee\n"), 2, ("tpee", "tpe")),
+    Case("unknown `keep`", lambda f: study(f, GOOD + "keep: best\n"), 2, ("keep", "best-3")),
+    Case(
+        "lease of no length",
+        lambda f: study(f, GOOD + "leases: {seconds: 0}\n"),
+        2,
+        ("leases.seconds",),
+    ),
     Case("missing folder", on_photos, 4, ("photos",)),
     Case("empty folder", empty_folder, 4, ("photos",)),
     Case("one class only", one_class, 4, ("ants",)),
@@ -187,6 +200,8 @@ CASES = (
     Case("weights that do not fit", foreign_weights, 4, ("weights.pth", "width_mult")),
     Case("pickled weights with code in them", pickled_code, 4, ("weights.pth", "safetensors")),
     Case("study name taken by a different file", name_taken, 2, ("taken", "--name")),
+    Case("misspelt study", misspelt, 2, ("did you mean 'pets'",)),
+    Case("retry of nothing", lambda f: ["retry", "pets"], 2, ("retry pets --failed",)),
 )
 
 
@@ -311,6 +326,15 @@ def test_password_on_the_command_line(place: Path, capsys: pytest.CaptureFixture
     said = told(["list", "--storage", "postgresql://me:s3cret@localhost/x"], 2, capsys, place)
     assert "s3cret" not in said
     shown_in_readme({"password in --storage": row(2, said)})
+
+
+def test_artifacts_at_an_unknown_address(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a folder nor S3: exit 2, and what may stand there."""
+    monkeypatch.setenv("TUNESVC_ARTIFACTS", "gs://bucket/prefix")
+    said = told(["gc", "--dry-run"], 2, capsys, place)
+    shown_in_readme({"artifacts at an unknown address": row(2, said)})
 
 
 def test_disk_full(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,5 +73,5 @@ class Bench:
         if not ended:
             notes.append("not done when the time was over")
         counted = outcome.with_(kills, ", ".join(notes))
-        broken = isinstance(side, Ours) and (not ended or outcome.repeated_epochs > kills)
-        return counted.broken() if broken else counted
+        broken = workers.deaths or not ended or outcome.repeated_epochs > kills
+        return counted.broken() if isinstance(side, Ours) and broken else counted

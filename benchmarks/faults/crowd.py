@@ -26,5 +26,7 @@ def hammered(sides: Sequence[Ours | Plain]) -> Tally:
 
 def _round(side: Ours | Plain) -> Tally:
     with fleet(side, WORKERS) as workers:
-        workers.finish(FINISH_SECONDS)
-    return tally.of(side)
+        ended = workers.finish(FINISH_SECONDS)
+    outcome = tally.of(side)
+    broken = isinstance(side, Ours) and (workers.deaths or not ended)
+    return outcome.broken() if broken else outcome

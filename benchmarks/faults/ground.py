@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import tempfile
@@ -76,8 +75,3 @@ def ground() -> Iterator[Ground]:
             shutil.rmtree(data.resolve(), ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
         signal.signal(signal.SIGTERM, before)
-
-
-def without_postgres_settings() -> dict[str, str]:
-    """Return this process's environment, as workers are to have it."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("PG")}

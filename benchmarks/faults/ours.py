@@ -61,6 +61,10 @@ class Ours:
         journal.keep(self.steps)
         main(["worker", "--study", self.spec.name, "--device", "cpu", "--until-done"])
 
+    def is_at_work(self, pid: int) -> bool:
+        """Whether the worker has registered, which comes after its signal handlers."""
+        return (self.folder / "run" / f"{pid}.json").exists()
+
     def is_done(self) -> bool:
         """Whether as many trials have ended as there may be."""
         ended = "SELECT count(*) FROM trials WHERE state NOT IN ('RUNNING', 'WAITING')"

@@ -90,6 +90,10 @@ class Plain:
             ),
         )
 
+    def is_at_work(self, pid: int) -> bool:
+        """Whether the worker has trained, or trains: it has no signal handlers to wait for."""
+        return any(step.pid == pid for step in journal.read(self.steps))
+
     def is_done(self) -> bool:
         """Whether as many trials are complete as there may be."""
         complete = "SELECT count(*) FROM trials WHERE state = 'COMPLETE'"

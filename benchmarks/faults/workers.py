@@ -39,6 +39,10 @@ class Side(Protocol):
         """Be one worker, in its own process, until there is nothing left to do."""
         ...
 
+    def is_at_work(self, pid: int) -> bool:
+        """Whether a live worker listens to signals already."""
+        ...
+
     def is_done(self) -> bool:
         """Whether nothing is left to do."""
         ...
@@ -57,7 +61,6 @@ class Worker:
     """One process."""
 
     process: BaseProcess
-    started: float
     tweak: Tweak
     hurt: bool = False  # by us: its death is no news
 
@@ -85,7 +88,7 @@ class Fleet:
         tweak = tweak or Tweak()
         process = PROCESSES.Process(target=_be, args=(self.side, tweak))
         process.start()
-        self.workers.append(Worker(process, time.monotonic(), tweak))
+        self.workers.append(Worker(process, tweak))
         return self.workers[-1]
 
     def kill(self, worker: Worker) -> None:
@@ -106,11 +109,11 @@ class Fleet:
         assert code is not None
         return code, time.monotonic() - began
 
-    def any(self, *, seconds: float = 0.5) -> Worker | None:
-        """Return a random live worker that has been at work for some time."""
-        now = time.monotonic()
-        ripe = [w for w in self.workers if w.process.is_alive() and now - w.started > seconds]
-        return random.choice(ripe) if ripe else None
+    def any(self) -> Worker | None:
+        """Return a random worker that is at work."""
+        alive = (worker for worker in self.workers if worker.process.is_alive())
+        at_work = [worker for worker in alive if self.side.is_at_work(worker.pid)]
+        return random.choice(at_work) if at_work else None
 
     def tend(self) -> None:
         """Replace the dead while there is something to do."""

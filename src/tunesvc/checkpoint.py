@@ -52,6 +52,10 @@ class _Torn(Exception):  # noqa: N818 (a message from `_state` to `load`)
     """Not the bytes of a whole checkpoint."""
 
 
+class _Foreign(_Torn):
+    """As it was written, by another version of tunesvc or torch, which may want it."""
+
+
 def marked(names: list[str]) -> list[tuple[Mark, str]]:
     """Return those of a trial's names that are checkpoints, oldest first."""
     found = ((_NAME.fullmatch(name.rpartition("/")[2]), name) for name in names)
@@ -87,8 +91,8 @@ def save(state: Mapping[str, Any], shelf: Shelf, folder: str, mark: Mark) -> Non
 def load(shelf: Shelf, folder: str) -> dict[str, Any] | None:
     """Read the newest whole checkpoint onto the CPU; None where there is none.
 
-    One that is torn, damaged or vanishing is left aside with a warning, for the one before it. No
-    code in a file is run: anything but tensors and plain values counts as torn.
+    One that is torn or damaged is deleted with a warning, for the one before it. No code in a
+    file is run: one that holds anything but tensors and plain values is left aside.
 
     Raises:
         StorageError: the shelf cannot be read, which is not to say that nothing lies there.
@@ -104,6 +108,8 @@ def load(shelf: Shelf, folder: str) -> dict[str, Any] | None:
             return _state(shelf.read(name))
         except (_Torn, FileNotFoundError) as error:
             log.warning("%s: not a whole checkpoint, left aside (%s)", name, error)
+            if isinstance(error, _Torn) and not isinstance(error, _Foreign):
+                shelf.remove(name)  # else the next `save` would take it for the one to fall back to
 
 
 def _write(state: Mapping[str, Any], shelf: Shelf, name: str) -> bytes:
@@ -125,14 +131,16 @@ def _state(data: bytes) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(file, weights_only=True, map_location="cpu")
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise _Torn(next(iter(str(error).splitlines()), type(error).__name__)) from error
+        raise _Foreign(next(iter(str(error).splitlines()), type(error).__name__)) from error
     return state
 
 
 def _digest(data: bytes) -> bytes:
     """Return the checksum of a file that is as it was written."""
+    if data.startswith(_MAGIC[:-1]) and not data.startswith(_MAGIC):
+        raise _Foreign("of another version of tunesvc")
     if not data.startswith(_MAGIC):
-        raise _Torn("cut off, or of another version of tunesvc")
+        raise _Torn("cut off")
     digest = hashlib.sha256(memoryview(data)[_HEADER:]).digest()
     if digest != data[len(_MAGIC) : _HEADER]:
         raise _Torn("its checksum does not match")

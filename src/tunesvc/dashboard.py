@@ -6,23 +6,20 @@ listens on 127.0.0.1 and nowhere else until the service has a login of its own.
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import threading
-import time
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from tunesvc import processes
 from tunesvc.errors import UsageError
 from tunesvc.storage import Store, open_store
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8080, 20
 THREADS = 8
-PARENT = "TUNESVC_PARENT"  # process id of the `up` that started it, and without which it ends
 
 
 class _Sql:
@@ -78,8 +75,7 @@ def serve(storage: str | None, port: int) -> None:
     """Serve until interrupted, or until the `up` that started it is gone."""
     import waitress
 
-    if parent := os.environ.get(PARENT):
-        threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    processes.end_with_parent()
     with open_store(storage, connections=THREADS) as store:
         waitress.serve(_Pages(store), host=HOST, port=port, threads=THREADS, _quiet=True)
 
@@ -118,9 +114,3 @@ class _Pages:
     def _asked(self) -> int:
         with self._store.engine.connect() as connection:
             return int(connection.execute(_Sql.GENERATION).scalar_one())
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGTERM)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 GRACE_SECONDS = 7.0  # after which a deferred stop waits no longer for its place
+ECHO_SECONDS = 1.0  # a second SIGTERM so soon is the first one's echo
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -18,6 +20,7 @@ class Stopped(BaseException):
 
 class _State:
     wanted = ""  # the signal that came
+    since = 0.0
     deferred = False
 
 
@@ -26,9 +29,12 @@ def stoppable() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Stopped`; the second ends the process at once."""
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        for again in _SIGNALS:
-            signal.signal(again, lambda *_: os._exit(130))
-        _State.wanted = signal.Signals(number).name
+        if _State.wanted:
+            # A cluster signals a whole group of processes, and `up` then its workers once more.
+            if number == signal.SIGTERM and time.monotonic() - _State.since < ECHO_SECONDS:
+                return
+            os._exit(130)
+        _State.wanted, _State.since = signal.Signals(number).name, time.monotonic()
         if not _State.deferred:
             raise Stopped(_State.wanted)
         signal.setitimer(signal.ITIMER_REAL, GRACE_SECONDS)
@@ -46,14 +52,16 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Let a stop signal wait, for some seconds at most, until `check` or the block's end."""
+    """Let a stop signal wait for the next `check`, in the block for some seconds at most.
+
+    It is not raised at the block's end: what the block has found out can be stored first.
+    """
     _State.deferred = True
     try:
         yield
     finally:
         _State.deferred = False
         signal.setitimer(signal.ITIMER_REAL, 0)
-    check()
 
 
 def check() -> None:

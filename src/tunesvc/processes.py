@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,21 @@ from filelock import FileLock, Timeout
 
 from tunesvc import places
 from tunesvc.errors import StorageError
+
+PARENT = "TUNESVC_PARENT"  # process id of the `up` that started this one
+LABEL = "TUNESVC_WORKER"  # what that `up` calls it
+
+
+def end_with_parent() -> None:
+    """Stop this process, as by SIGTERM, when the `up` that started it is gone, if one did."""
+    if parent := os.environ.get(PARENT):
+        threading.Thread(target=_outlive, args=(int(parent),), daemon=True).start()
+
+
+def _outlive(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -16,15 +17,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunesvc import dashboard, places
+from tunesvc import dashboard, leases, places
 from tunesvc.errors import REPLACE, TuneError, UsageError
+from tunesvc.processes import LABEL, PARENT
 
 log = logging.getLogger(__name__)
 
 DASHBOARD = "dashboard"
 GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA, Windows' Linux subsystem, AMD
 STOP_SECONDS = 12.0  # a worker has this long to stop before it is killed
-MAX_RESTARTS = 5  # of workers that died without saying why (killed, out of memory)
+MAX_RESTARTS = 5  # in ten minutes, of a process that died without saying why (killed)
+RESTART_SECONDS = 600.0
 
 
 def devices() -> list[str]:
@@ -72,22 +75,35 @@ class _Process:
     arguments: list[str]
     environment: dict[str, str]
     log: Path
-    restarts: int = 0
+    label: str = ""  # tells apart the processes that were started in this place
+    restarts: list[float] = field(default_factory=list)  # when, monotonic
     log_start: int = 0  # bytes that earlier runs left in the log
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        self.label = secrets.token_hex(3)
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
             self.log_start = out.tell()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tunesvc", *self.arguments],
-                env=os.environ | self.environment,
+                env=os.environ | self.environment | {LABEL: self.label},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def is_hopeless(self) -> bool:
+        """Whether it was started again too often of late."""
+        latest = time.monotonic() - RESTART_SECONDS
+        self.restarts = [when for when in self.restarts if when > latest]
+        return len(self.restarts) >= MAX_RESTARTS
+
+    def again(self) -> None:
+        """Start it again."""
+        self.restarts.append(time.monotonic())
+        self.start()
 
     def ended(self) -> int | None:
         return self.process.poll() if self.process else None
@@ -105,15 +121,15 @@ class Fleet:
     """The processes of one study on this machine; a context manager that stops them.
 
     Args:
-        bury: is given the process id of every worker that was killed, so that nobody waits for
-            its lease to expire.
+        bury: is given the id of every worker that was killed, so that nobody waits for its lease
+            to expire.
     """
 
     study: str
     storage: str | None
     devices: list[str]
     port: int | None
-    bury: Callable[[int], None]
+    bury: Callable[[str], None]
     processes: list[_Process] = field(default_factory=list)
 
     def __enter__(self) -> Fleet:
@@ -125,7 +141,9 @@ class Fleet:
         return self
 
     def _start_all(self) -> None:
-        environment = {"TUNESVC_STORAGE": self.storage} if self.storage else {}
+        environment = {PARENT: str(os.getpid())}
+        if self.storage:
+            environment["TUNESVC_STORAGE"] = self.storage
         threads = max(1, cores() // len(self.devices)) if "cpu" in self.devices else None
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
@@ -133,8 +151,7 @@ class Fleet:
             arguments = ["worker", "--study", self.study, "--until-done", "--device", device]
             self._start(f"worker-{index}", arguments, environment)
         if self.port:
-            tied = environment | {dashboard.PARENT: str(os.getpid())}
-            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)], tied)
+            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)], environment)
 
     def _start(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
         log = places.logs() / f"{self.study}-{name}.log"
@@ -147,28 +164,29 @@ class Fleet:
         return f"http://{dashboard.HOST}:{self.port}" if self.port else None
 
     def tend(self, note: Callable[[str], None] = log.warning) -> bool:
-        """Replace workers that were killed; return whether a worker is still at work.
+        """Replace what was killed; return whether a worker is still at work.
 
         Args:
-            note: is given one line for each worker that is replaced.
+            note: is given one line for each process that is replaced.
 
         Raises:
             TuneError: a worker ended with an error that a new one would only repeat, or was
                 killed again and again.
         """
-        workers = [each for each in self.processes if each.name != DASHBOARD]
-        for each in workers:
+        for each in self.processes:
             code = each.ended()
-            if not code:
-                continue
-            if (0 < code < 128 and code != REPLACE) or each.restarts >= MAX_RESTARTS:
+            if code and (each.name != DASHBOARD or not each.is_hopeless()):
+                self._replace(each, code)
+                note(f"{each.name} died ({_cause(code)}); replaced")
+        return any(each.ended() is None for each in self.processes if each.name != DASHBOARD)
+
+    def _replace(self, each: _Process, code: int) -> None:
+        if each.name != DASHBOARD:
+            if (0 < code < 128 and code != REPLACE) or each.is_hopeless():
                 raise _failure(each, code)
-            each.restarts += 1
-            if each.process:
-                self.bury(each.process.pid)
-            each.start()
-            note(f"{each.name} died ({_cause(code)}); replaced")
-        return any(each.ended() is None for each in workers)
+            assert each.process is not None
+            self.bury(leases.named(each.process.pid, each.label))
+        each.again()
 
     def __exit__(self, *_: object) -> None:
         running = [p.process for p in self.processes if p.process and p.process.poll() is None]

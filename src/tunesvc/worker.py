@@ -7,16 +7,19 @@ it goes on in the next worker that asks.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError
 
-from tunesvc import places, study
-from tunesvc.errors import DataError, TrainingError, WeightsError
+from tunesvc import interrupt, places, study
+from tunesvc.errors import TrainingError, TuneError
 from tunesvc.leases import Lease, Leases
+from tunesvc.processes import LABEL
 from tunesvc.shelf import Shelf
 from tunesvc.storage import Store, open_store, patiently
 from tunesvc.storage.artifacts import open_artifacts
@@ -89,7 +92,7 @@ class _Worker:
         if known is None or known.study.spec != candidate.spec:
             try:
                 known = Desk(candidate, places.cache(), self.shelf)
-            except (DataError, WeightsError) as error:
+            except (TuneError, KeyError, IntegrityError) as error:  # the last two: just deleted
                 if self.names:
                     raise
                 log.warning("study %s is passed over here: %s", candidate.name, error)
@@ -128,8 +131,13 @@ def serve(
     """
     placement, shelf = place(device), open_artifacts(places.artifacts())
     with open_store(storage) as store:
-        told = str(placement.device)
-        leases = Leases(store.engine, device=told, studies=names, revive=store.revive)
+        leases = Leases(
+            store.engine,
+            device=str(placement.device),
+            studies=names,
+            label=os.environ.get(LABEL),
+            revive=store.revive,
+        )
         with closing(leases):
             _work(_Worker(store, leases, shelf, placement, names, on_trial), until_done)
 
@@ -137,6 +145,7 @@ def serve(
 def _work(worker: _Worker, until_done: bool) -> None:
     revive = worker.store.revive
     while True:
+        interrupt.check()
         found = patiently(worker.next, revive=revive)
         if found is not None:
             worker.run(*found)

@@ -55,9 +55,9 @@ def test_a_hung_worker_loses_its_trial(study: Study, storage_url: str, tmp_path:
     """A live process whose batch never ends is found out, and another one ends its trial."""
     side = study(1, leases=QUICK)
     with fleet(side, 1, {0: Tweak(before=Hang(12))}) as workers:
-        assert until(lambda: taken(side) >= 11, 20), said(side)
+        assert until(lambda: taken(side) >= 11, 60), said(side)
         workers.start()
-        assert until(side.is_done, 30), said(side)
+        assert until(side.is_done, 60), said(side)
     trial, *others = side.trials()
     assert (others, trial.state) == ([], TrialState.COMPLETE)
     assert len({step.pid for step in journal.read(side.steps)}) == 2
@@ -70,7 +70,7 @@ def test_an_exception_is_retried_from_the_checkpoint(
     """The trial goes on after its last whole epoch, in the same worker or another."""
     side = study(1, leases=QUICK)
     with fleet(side, 1, {0: Tweak(before=Break(12, 2, tmp_path))}) as workers:
-        assert left(workers.workers[0], 40) == 0, said(side)
+        assert left(workers.workers[0], 60) == 0, said(side)
     assert [trial.state for trial in side.trials()] == [TrialState.COMPLETE]
     assert len(list(tmp_path.glob("break-*"))) == 2
     assert journal.repeated(journal.read(side.steps)) == 2
@@ -81,7 +81,7 @@ def test_a_trial_that_always_breaks_fails_with_each_reason(study: Study, tmp_pat
     """After three attempts without a new epoch it is told FAIL; the worker goes on to the next."""
     side = study(2, leases=QUICK)
     with fleet(side, 1, {0: Tweak(before=Break(4, 3, tmp_path))}) as workers:
-        assert left(workers.workers[0], 40) == 0, said(side)
+        assert left(workers.workers[0], 60) == 0, said(side)
     failed, complete = side.trials()
     assert [failed.state, complete.state] == [TrialState.FAIL, TrialState.COMPLETE]
     reason = failed.user_attrs["reason"]
@@ -90,18 +90,16 @@ def test_a_trial_that_always_breaks_fails_with_each_reason(study: Study, tmp_pat
 
 def test_sigterm_in_the_middle_of_an_epoch(study: Study, storage_url: str, tmp_path: Path) -> None:
     """The worker leaves with exit code 0; whoever goes on repeats not one batch."""
-    side = study(1)
+    side = study(1, leases={"seconds": 600})  # nobody waits for it to expire
     with fleet(side, 1, {0: Tweak(before=Slow(0.1))}) as workers:
-        assert until(lambda: taken(side) >= 11, 30), said(side)
+        assert until(lambda: taken(side) >= 11, 60), said(side)
         code, seconds = workers.ask(workers.workers[0])
         assert (code, seconds < 10) == (0, True), said(side)
         stopped_at = taken(side)
         assert stopped_at % 8 != 0, "it was stopped between two epochs: nothing is shown"
         (trial,) = side.trials()
         assert trial.state is TrialState.RUNNING
-        began = time.monotonic()
-        assert left(workers.start(), 30) == 0, said(side)
-        assert time.monotonic() - began < 15
+        assert left(workers.start(), 60) == 0, said(side)
     assert taken(side) == 3 * 8
     assert tally.values(side) == undisturbed(storage_url, tmp_path, side)
 
@@ -110,7 +108,7 @@ def test_a_second_signal_ends_at_once(study: Study) -> None:
     """A worker in a batch that does not end waits for it after the first, not after the second."""
     side = study(1)
     with fleet(side, 1, {0: Tweak(before=Hang(5))}) as workers:
-        assert until(lambda: taken(side) >= 4, 30), said(side)
+        assert until(lambda: taken(side) >= 4, 60), said(side)
         time.sleep(0.3)
         worker = workers.workers[0]
         worker.signal(signal.SIGTERM)
@@ -124,18 +122,18 @@ def test_pause_acts_on_running_trials(study: Study, storage_url: str, tmp_path: 
     side = study(2, epochs=4)
     slow = Tweak(before=Slow(0.1))
     with fleet(side, 2, {0: slow, 1: slow}), open_store(storage_url) as store:
-        assert until(lambda: taken(side) >= 4, 30), said(side)
+        assert until(lambda: taken(side) >= 4, 60), said(side)
         made = studies.open_study(store, ours.STUDY)
         studies.pause(made)
         before = taken(side)
-        assert until(lambda: studies.status(made).trials["running"] == 0, 5), said(side)
+        assert until(lambda: studies.status(made).trials["running"] == 0, 10), said(side)
         assert taken(side) - before <= 2 * 8
         time.sleep(1)
         paused_at = taken(side)
         time.sleep(1)
         assert taken(side) == paused_at
         studies.resume(made)
-        assert until(side.is_done, 40), said(side)
+        assert until(side.is_done, 60), said(side)
     assert taken(side) == 2 * 4 * 8
     assert tally.values(side) == undisturbed(storage_url, tmp_path, side)
 
@@ -147,7 +145,7 @@ def test_a_worker_has_two_connections(study: Study) -> None:
     count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tunesvc' AND " \
         "datname = current_database()"  # fmt: skip
     with fleet(side, 8, dict.fromkeys(range(8), slow)):
-        assert until(lambda: len({s.pid for s in journal.read(side.steps)}) == 8, 30), said(side)
+        assert until(lambda: len({s.pid for s in journal.read(side.steps)}) == 8, 60), said(side)
         counts = []
         while not side.is_done() and len(counts) < 60:
             counts.append(side.ask(count)[0][0])

@@ -80,6 +80,11 @@ def claim(leases: Leases, study: optuna.Study, terms: Terms = TERMS) -> Lease:
     return lease
 
 
+def fail(leases: Leases, lease: Lease, why: str) -> str | None:
+    """Tell a trial FAIL at once."""
+    return leases.note_attempt(lease, why, alike=why, is_final=True)
+
+
 def standing(study: optuna.Study, store: Store, hours: float | None = None) -> rooms.Standing:
     """Return how the study stands with its workers."""
     found = rooms.standing(store.engine, study._study_id, hours)
@@ -148,8 +153,7 @@ def test_a_process_known_to_be_dead_is_not_waited_for(
     """Who reaped it may say so, and the trial is free at once."""
     lease = claim(others, study, Terms(trials=1, seconds=3600))
     others._renewal.end()
-    host, pid, _ = others.worker_id.split(":")
-    rooms.expire(leases.engine, host=host, pid=int(pid))
+    rooms.expire(leases.engine, others.worker_id)
     assert claim(leases, study, Terms(trials=1)).trial_id == lease.trial_id
 
 
@@ -221,7 +225,7 @@ def test_a_lost_lease_writes_nothing(
         lambda: storage.set_trial_user_attr(trial_id, "a", 1),
         lambda: storage.set_trial_system_attr(trial_id, "a", 1),
         lambda: storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0]),
-        lambda: leases.note_attempt(lost, "why"),
+        lambda: leases.note_attempt(lost, "why", alike="why"),
     ):
         with pytest.raises(LeaseLost):
             write()
@@ -281,7 +285,9 @@ def test_attempts_end_in_a_failure_with_every_reason(
         with worker.engine.begin() as connection:
             connection.execute(text("UPDATE tunesvc.lease SET worker_id = 'gone'"))
     lease = claim(leases, study, SHORT)
-    told = leases.note_attempt(lease, "Traceback\nRuntimeError: broken")
+    told = leases.note_attempt(
+        lease, "Traceback\nRuntimeError: broken", alike="RuntimeError: broken"
+    )
     assert told is not None
     (trial,) = study.get_trials()
     assert trial.state is TrialState.FAIL
@@ -311,21 +317,60 @@ def test_trials_that_fail_alike_pause_the_study(store: Store, study: optuna.Stud
     with closing(Leases(store.engine)) as leases:
         for number in range(3):
             assert not standing(study, store).paused
-            leases.fail(claim(leases, study), f"RuntimeError: no file {number}")
+            fail(leases, claim(leases, study), f"RuntimeError: no file {number}")
         now = standing(study, store)
         assert now.paused
         assert "3 trials in a row failed alike: RuntimeError: no file #" in now.why
         assert leases.claim(study._study_id, TERMS) is None
         rooms.resume(store.engine, study._study_id)
-        leases.fail(claim(leases, study), "RuntimeError: no file 4")
+        fail(leases, claim(leases, study), "RuntimeError: no file 4")
         assert not standing(study, store).paused
+
+
+def test_what_is_the_configuration_s_fault_pauses_nothing(
+    store: Store, study: optuna.Study
+) -> None:
+    """However many models in a row fit into no memory."""
+    with closing(Leases(store.engine)) as leases:
+        for _ in range(4):
+            leases.note_attempt(claim(leases, study), "too large", alike=None, is_final=True)
+    assert not standing(study, store).paused
+
+
+def test_a_failure_may_be_noted_twice(study: optuna.Study, leases: Leases) -> None:
+    """Its first reply was lost: it counts once, and is told alike."""
+    lease = claim(leases, study)
+    for _ in range(2):
+        assert leases.note_attempt(lease, "broken", alike="broken") is None
+    leases.release(lease)
+    lease = claim(leases, study)
+    with leases.engine.connect() as connection:
+        assert connection.scalar(text("SELECT attempts FROM tunesvc.lease")) == 1
+    for _ in range(2):
+        assert fail(leases, lease, "broken again") is not None
+
+
+def test_falling_back_resets_no_attempts(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """Only an epoch further than ever is progress."""
+    lease = claim(leases, study)
+    fenced(store, lease).report(lease.trial_id, {1: 0.1, 2: 0.2, 3: 0.3}, {})
+    leases.note_attempt(lease, "broken", alike="broken")
+    leases.release(lease)
+    lease = claim(leases, study)
+    for step in (1, 2, 3):
+        fenced(store, lease).report(lease.trial_id, {step: 0.1}, {})
+    with leases.engine.connect() as connection:
+        assert connection.scalar(text("SELECT attempts FROM tunesvc.lease")) == 1
+    fenced(store, lease).report(lease.trial_id, {4: 0.1}, {})
+    with leases.engine.connect() as connection:
+        assert connection.scalar(text("SELECT attempts FROM tunesvc.lease")) == 0
 
 
 def test_other_failures_between_do_not_pause(store: Store, study: optuna.Study) -> None:
     """Only what fails alike has one cause."""
     with closing(Leases(store.engine)) as leases:
         for why in ("A", "B", "A", "A", "B"):
-            leases.fail(claim(leases, study), why)
+            fail(leases, claim(leases, study), why)
     assert not standing(study, store).paused
 
 
@@ -333,7 +378,7 @@ def test_failed_trials_are_put_back(store: Store, study: optuna.Study, leases: L
     """They run again under their numbers, with what they had reported."""
     lease = claim(leases, study)
     fenced(store, lease).report(lease.trial_id, {1: 0.5}, {})
-    leases.fail(lease, "why")
+    fail(leases, lease, "why")
     leases.release(lease)
     assert rooms.put_back(store.engine, study._study_id) == [lease.trial_id]
     again = claim(leases, study)
@@ -421,7 +466,7 @@ def test_a_failure_for_want_of_memory_is_seen_by_samplers(
     storage = fenced(store, lease)
     viewed = optuna.load_study(study_name="s", storage=storage)
     optuna.Trial(viewed, lease.trial_id).set_constraint(MEMORY, 1.0)
-    leases.fail(lease, "out of memory")
+    fail(leases, lease, "out of memory")
     (shown,) = viewed.get_trials(states=(TrialState.PRUNED,))
     assert shown.constraints == {MEMORY: 1.0}
     assert store.fresh().get_all_trials(study._study_id)[0].state is TrialState.FAIL

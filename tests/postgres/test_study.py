@@ -236,7 +236,7 @@ def test_done_when_every_trial_has_ended(store: Store) -> None:
     with leased(made) as (leases, lease):
         assert study.status(made).state == "open"
         assert study.all_open(store) == [made]
-        leases.fail(lease, "why")
+        leases.note_attempt(lease, "why", alike="why", is_final=True)
     study.pause(made)
     assert study.status(made).state == "done"
     study.resume(made)
@@ -261,7 +261,7 @@ def test_hours_end_a_study(store: Store) -> None:
                 text("UPDATE tunesvc.study SET started_at = started_at - interval '61 minutes'")
             )
         assert study.status(made).state == "open"
-        leases.fail(lease, "why")
+        leases.note_attempt(lease, "why", alike="why", is_final=True)
     assert study.status(made).state == "done"
     assert study.all_open(store) == []
 

@@ -26,8 +26,6 @@ from tunesvc.train import OutOfMemory, Run
 from tunesvc.trial import Desk, run
 
 CPU = train.place("cpu")
-BATCHES = 3  # of an epoch, in training
-
 Tick = Callable[[], None]
 Fit = Callable[[Run, Tick], Iterator[train.Epoch]]
 
@@ -97,7 +95,7 @@ def before_batch(wanted: int, act: Callable[[], Any], monkeypatch: pytest.Monkey
     return finished
 
 
-@pytest.mark.parametrize("batch", range(1, 11))
+@pytest.mark.parametrize("batch", [1, 2, 4, 5, 6, 7, 12, 17, 18])
 def test_a_stop_signal_costs_no_batch(
     store: Store, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
 ) -> None:
@@ -210,6 +208,52 @@ def test_out_of_memory_halves_the_micro_batch(desk: Desk, monkeypatch: pytest.Mo
     assert trial(desk).user_attrs["run"]["knobs"]["batch_size"] == 32
     assert run_next(desk).state is TrialState.COMPLETE
     assert tried[3:] == [8]
+
+
+def test_a_verdict_is_not_lost_with_its_worker(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rung is marked as judged before the verdict is given: whoever takes over asks again."""
+    desk = desk_of(
+        store,
+        tmp_path,
+        search_space={"lr": [1e-2, 1e-8]},
+        sampler="grid",
+        defaults={"lr": 1e-2},
+        pruner={"kind": "asha", "reduction_factor": 2},
+        budget={"trials": 3, "epochs": 4},
+    )
+    assert [run_next(desk).state for _ in range(2)] == [TrialState.COMPLETE] * 2
+    prune, verdicts = desk.pruner.prune, []
+
+    def prune_and_die(*given: Any) -> bool:
+        verdicts.append(prune(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(desk.pruner, "prune", prune_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run_next(desk)
+    assert verdicts == [True]
+    monkeypatch.undo()
+    assert run_next(desk).state is TrialState.PRUNED
+    assert list(trial(desk, 2).intermediate_values) == [1]
+
+
+def test_a_failed_trial_keeps_its_checkpoints(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be put back: also one that fits into no memory here."""
+    before = before_batch(14, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+    with pytest.raises(Stopped), stoppable():
+        run_next(desk)
+    monkeypatch.undo()
+    assert before
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "fit", fitting(0))
+        assert run_next(desk).state is TrialState.FAIL
+    assert len(desk.shelf.names(desk.folder(0))) == 2
+    study.put_back(desk.study)
+    finished = before_batch(0, lambda: None, monkeypatch)
+    assert run_next(desk).state is TrialState.COMPLETE
+    assert before + finished == [0, 1, 2]
 
 
 def test_what_fits_into_no_memory_fails_and_the_sampler_learns_it(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from tunesvc import study, train
+from tunesvc import checkpoint, study, train
 from tunesvc.errors import DataError, StorageError, TrainingError
+from tunesvc.interrupt import Stopped, stoppable
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store, open_store
 from tunesvc.train import Run
@@ -79,6 +83,23 @@ def test_an_unwritable_artifact_folder_costs_no_trial(
     monkeypatch.setenv("TUNESVC_ARTIFACTS", str(tmp_path / "kept"))
     work(store, "digits")
     assert study.status(digits).trials["complete"] == 2
+
+
+def test_a_signal_while_a_trial_ends_stops_the_worker_after_it(
+    store: Store, digits: study.Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trial that has come to its end is told; no other one is begun."""
+    save = checkpoint.save
+
+    def save_and_ask(*given: Any) -> None:
+        save(*given)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(checkpoint, "save", save_and_ask)
+    with pytest.raises(Stopped), stoppable():
+        work(store, "digits")
+    counts = study.status(digits).trials
+    assert (counts["complete"], counts["waiting"], counts["remaining"]) == (1, 0, 1)
 
 
 def test_three_failures_in_a_row_pause_the_study(

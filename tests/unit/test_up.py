@@ -13,7 +13,7 @@ import pytest
 from tunesvc import dashboard, up
 from tunesvc.errors import TuneError, UsageError
 
-BURIED: list[int] = []
+BURIED: list[str] = []
 
 
 def test_two_workers_share_a_machine_without_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
         first.wait()
         assert fleet.tend(notes.append)
         assert fleet.processes[0].process is not first
-    assert BURIED[-1] == first.pid
+    assert f":{first.pid}:" in BURIED[-1]
     assert notes == ["worker-0 died (signal 9); replaced"]
 
 
@@ -132,14 +132,27 @@ def test_a_fleet_that_cannot_start_leaves_nothing(
     assert fleet.processes[0].ended() is not None
 
 
-def test_a_dashboard_ends_with_its_parent() -> None:
-    """It is asked to stop when the process that started it is gone."""
-    code = (
-        "import os, subprocess, sys\n"
-        "child = 'import os, time; from tunesvc import dashboard; "
-        'dashboard._end_with(int(os.environ["TUNESVC_PARENT"])); time.sleep(60)\'\n'
-        "env = os.environ | {'TUNESVC_PARENT': str(os.getpid())}\n"
-        "print(subprocess.Popen([sys.executable, '-c', child], env=env).pid)\n"
+def test_what_up_started_ends_with_it(tmp_path: Path) -> None:
+    """It is asked to stop, as by SIGTERM, when the process that started it is gone."""
+    told = tmp_path / "told"
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "from tunesvc import processes\n"
+        "def stop(*_):\n"
+        f"    pathlib.Path({str(told)!r}).touch()\n"
+        "    sys.exit()\n"
+        "signal.signal(signal.SIGTERM, stop)\n"
+        "processes.end_with_parent()\n"
+        "time.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    assert done.stdout.strip().isdigit()  # returns once the child has closed the pipe too
+    parent = (
+        "import os, subprocess, sys, time\n"
+        "env = os.environ | {'TUNESVC_PARENT': str(os.getpid())}\n"
+        f"subprocess.Popen([sys.executable, '-c', {child!r}], env=env)\n"
+        "time.sleep(3)\n"
+    )
+    subprocess.run([sys.executable, "-c", parent], check=True, timeout=30)
+    deadline = time.monotonic() + 30
+    while not told.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -14,7 +14,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit.
 
     Exit codes: 0 ok, also of a worker that a signal stopped; 2 usage or study file, 3 storage,
-    4 data, 5 training failed, 130 interrupted. `TUNESVC_DEBUG=1` shows tracebacks of them too.
+    4 data, 5 training failed, 70 start this worker anew, 130 interrupted. `TUNESVC_DEBUG=1` shows
+    tracebacks of user errors too.
     """
     from tunesvc.cli.app import app
 

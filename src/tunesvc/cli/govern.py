@@ -108,7 +108,8 @@ def _workers(store: Store) -> list[Worker]:
 
 def stop(
     study: Annotated[
-        str | None, typer.Argument(help="Only what serves this study, and that on every host.")
+        str | None,
+        typer.Argument(help="Only what serves this study, on every host.", metavar="STUDY"),
     ] = None,
     server: Annotated[
         bool, typer.Option("--server", help="Stop the embedded Postgres server too.")

@@ -75,15 +75,12 @@ def up(
         raise typer.Exit(130) from stop
 
 
-def _bury(store: Store, pid: int) -> None:
+def _bury(store: Store, worker_id: str) -> None:
     """Free what a worker of this machine held when it was killed."""
-    import socket
-
     from tunesvc import leases
     from tunesvc.storage import patiently
 
-    host = socket.gethostname()
-    patiently(lambda: leases.expire(store.engine, host=host, pid=pid), revive=store.revive)
+    patiently(lambda: leases.expire(store.engine, worker_id), revive=store.revive)
 
 
 def _status(made: Study) -> Status:
@@ -181,13 +178,14 @@ def worker(
 ) -> None:
     """Run trials: of all open studies, oldest first, or of the named ones."""
     from tunesvc.interrupt import Stopped, stoppable
-    from tunesvc.processes import registered
+    from tunesvc.processes import end_with_parent, registered
     from tunesvc.worker import serve
 
     logging.getLogger("tunesvc").setLevel(logging.INFO)
     names = study or []
     try:
         with stoppable(), registered("worker", names):
+            end_with_parent()
             serve(storage, names, device=device, until_done=until_done, on_trial=typer.echo)
             _check_fruit(storage, names)
     except Stopped as stop:

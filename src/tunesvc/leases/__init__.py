@@ -22,7 +22,7 @@ from tunesvc.leases.control import (
 )
 from tunesvc.leases.fenced import MEMORY, Fenced
 from tunesvc.leases.renewal import Leave, Watch
-from tunesvc.leases.worker import Leases
+from tunesvc.leases.worker import Leases, named
 
 __all__ = [
     "MEMORY",
@@ -38,6 +38,7 @@ __all__ = [
     "Worker",
     "expire",
     "held",
+    "named",
     "pause",
     "put_back",
     "resume",

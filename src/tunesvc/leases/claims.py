@@ -107,7 +107,7 @@ def _take_over(
             attempts, reasons = attempts + 1, [*reasons, _reason(free.worker_id, free.epoch, why)]
             connection.execute(sql.NOTE_TAKEOVER, which)
         if attempts >= terms.max_attempts:
-            fail(connection, which["study_id"], free.trial_id, reasons)
+            fail(connection, which["study_id"], free.trial_id, reasons, reasons[-1]["why"])
             continue
         values = {"trial_id": free.trial_id, "attempts": attempts, "reasons": reasons}
         mine = {"worker_id": which["worker_id"], "seconds": terms.seconds}
@@ -157,9 +157,18 @@ def set_attributes(connection: Connection, trial_id: int, attributes: Mapping[st
 
 
 def note_attempt(
-    connection: Connection, lease: Lease, worker_id: str, why: str, *, max_attempts: int
+    connection: Connection,
+    lease: Lease,
+    worker_id: str,
+    why: str,
+    *,
+    alike: str | None,
+    max_attempts: int,
 ) -> str | None:
     """Store that an attempt ended badly, and free the trial for the next; or tell it FAIL.
+
+    Args:
+        alike: what failures of the same cause have in common; None: it is the configuration.
 
     Returns:
         None when there is a next attempt, else the reason of each.
@@ -169,37 +178,38 @@ def note_attempt(
     """
     check(connection, lease)
     known = connection.execute(sql.ATTEMPTS, {"trial_id": lease.trial_id}).one()
+    if known.released:  # it was noted before, and the reply lost
+        return None
     reasons = [*known.reasons, _reason(worker_id, known.epoch, why)]
     if known.attempts + 1 >= max_attempts:
-        return fail(connection, lease.study_id, lease.trial_id, reasons)
+        return fail(connection, lease.study_id, lease.trial_id, reasons, alike)
     values = {"attempts": known.attempts + 1, "reasons": reasons}
     connection.execute(sql.NOTE_ATTEMPT, {"trial_id": lease.trial_id} | values)
     return None
 
 
 def fail(
-    connection: Connection, study_id: int, trial_id: int, reasons: list[dict[str, Any]]
+    connection: Connection,
+    study_id: int,
+    trial_id: int,
+    reasons: list[dict[str, Any]],
+    alike: str | None,
 ) -> str:
     """Tell a trial FAIL with the reason of each attempt; return them as told.
 
     The study is paused when its last trials all failed alike: the cause is not the configuration,
     and the rest of the budget is to be kept for when it is mended.
     """
-    told, last = _tell(reasons), _signature(reasons[-1]["why"])
-    set_attributes(connection, trial_id, {"reason": told, "failure": last})
+    told, common = _tell(reasons), alike and re.sub(r"\d+", "#", alike)[:300]
+    set_attributes(connection, trial_id, {"reason": told, "failure": common})
     connection.execute(sql.TELL, {"trial_id": trial_id, "state": "FAIL"})
     connection.execute(sql.END_LEASE, {"trial_id": trial_id})
     which = {"study_id": study_id, "count": FAILURES_IN_A_ROW}
     latest = [row.failure for row in connection.execute(sql.LAST_TOLD, which)]
-    if latest == [json.dumps(last)] * FAILURES_IN_A_ROW:
-        why = f"{FAILURES_IN_A_ROW} trials in a row failed alike: {last}"
+    if common and latest == [json.dumps(common)] * FAILURES_IN_A_ROW:
+        why = f"{FAILURES_IN_A_ROW} trials in a row failed alike: {common}"
         connection.execute(sql.PAUSE, {"study_id": study_id, "why": why})
     return told
-
-
-def _signature(why: str) -> str:
-    """Return what two failures of the same cause have in common: the last line, numbers aside."""
-    return re.sub(r"\d+", "#", why.strip().splitlines()[-1])[:300]
 
 
 def check(connection: Connection, lease: Lease) -> None:

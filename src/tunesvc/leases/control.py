@@ -85,10 +85,10 @@ def put_back(engine: Engine, study_id: int) -> list[int]:
     return found
 
 
-def expire(engine: Engine, *, host: str, pid: int) -> None:
-    """Free what a process held that is known to be dead."""
+def expire(engine: Engine, worker_id: str) -> None:
+    """Free what a worker held that is known to be dead."""
     with engine.begin() as connection:
-        connection.execute(sql.EXPIRE, {"host": host, "pid": pid})
+        connection.execute(sql.EXPIRE, {"worker_id": worker_id})
 
 
 def held(engine: Engine, study_id: int) -> frozenset[int]:

@@ -36,7 +36,7 @@ from tunesvc.leases.claims import Lease, LeaseLost, Terms
 log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 10.0  # between two signs of life of a worker without a trial
-PREPARATION_SECONDS = 3600.0  # reading data and weights may take so long without a batch
+PREPARATION_SECONDS = 900.0  # reading weights, or saving, may take so long without a batch
 
 
 class Leave(Exception):  # noqa: N818 (a message, nobody's error)
@@ -107,7 +107,7 @@ class Renewal(threading.Thread):
         """Stop renewing."""
         self._ended.set()
         self._changed.set()
-        self.join(timeout=5)
+        self.join(timeout=2)
 
     def run(self) -> None:
         """Renew until the end."""
@@ -184,6 +184,7 @@ class Renewal(threading.Thread):
                     watch.lease,
                     self._worker_id,
                     why,
+                    alike=why,
                     max_attempts=watch.terms.max_attempts,
                 )
         finally:

@@ -61,9 +61,9 @@ IS_STOPPED = text("""
 
 # ---- claims ------------------------------------------------------------------------------------
 
-# A released lease first; then one of our own whose claim was committed but whose reply was lost;
-# then an expired one. After a restart of the server, those who held a lease have its length again
-# to come back: they could not renew it while there was no server.
+# First one of our own, whose claim was committed but whose reply was lost, or which could not be
+# given back; then a released one; then an expired one. After a restart of the server those who held
+# a lease have its length again to come back: they could not renew it meanwhile.
 FREE_LEASE = text("""
     SELECT l.trial_id, t.number, l.worker_id, l.epoch, l.attempts, l.reasons, l.seconds,
            l.expires_at IS NOT NULL AND l.worker_id <> :worker_id AS is_lost
@@ -72,7 +72,8 @@ FREE_LEASE = text("""
         l.expires_at IS NULL OR l.worker_id = :worker_id OR l.expires_at = '-infinity'
         OR greatest(l.expires_at, pg_postmaster_start_time() + l.seconds * interval '1 second')
            < clock_timestamp())
-    ORDER BY l.expires_at IS NOT NULL, l.trial_id
+    ORDER BY l.expires_at IS NULL OR l.worker_id <> :worker_id, l.expires_at IS NOT NULL,
+             l.trial_id
     LIMIT 1 FOR UPDATE OF l SKIP LOCKED
 """)
 
@@ -148,16 +149,14 @@ RELEASE = text(
 
 RELEASE_ALL = text("UPDATE tunesvc.lease SET expires_at = NULL WHERE worker_id = :worker_id")
 
-# The process is known to be dead: nobody has to wait for its leases to expire.
 EXPIRE = text("""
     UPDATE tunesvc.lease SET expires_at = '-infinity'
-    WHERE expires_at IS NOT NULL AND worker_id IN (
-        SELECT worker_id FROM tunesvc.worker
-        WHERE host = :host AND pid = :pid AND left_at IS NULL)
+    WHERE worker_id = :worker_id AND expires_at IS NOT NULL
 """)
 
 ATTEMPTS = text(
-    "SELECT attempts, reasons, epoch FROM tunesvc.lease WHERE trial_id = :trial_id FOR UPDATE"
+    "SELECT attempts, reasons, epoch, expires_at IS NULL AS released FROM tunesvc.lease "
+    "WHERE trial_id = :trial_id FOR UPDATE"
 )
 
 NOTE_ATTEMPT = text("""
@@ -166,8 +165,8 @@ NOTE_ATTEMPT = text("""
 """).bindparams(bindparam("reasons", type_=JSONB))
 
 NOTE_EPOCH = text("""
-    UPDATE tunesvc.lease
-    SET epoch = :epoch, attempts = CASE WHEN epoch < :epoch THEN 0 ELSE attempts END
+    UPDATE tunesvc.lease SET epoch = greatest(epoch, :epoch),
+        attempts = CASE WHEN epoch < :epoch THEN 0 ELSE attempts END
     WHERE trial_id = :trial_id
 """)
 
@@ -242,7 +241,8 @@ PUT_BACK = text("""
     )
     INSERT INTO tunesvc.lease (trial_id, study_id, seconds, epoch)
     SELECT trial_id, :study_id, 0, (SELECT count(*) FROM trial_intermediate_values v
-        WHERE v.trial_id = failed.trial_id) FROM failed RETURNING trial_id
+        WHERE v.trial_id = failed.trial_id) FROM failed
+    ON CONFLICT (trial_id) DO UPDATE SET expires_at = NULL, attempts = 0 RETURNING trial_id
 """)
 
 NEW_GENERATION = text(
@@ -294,7 +294,7 @@ FITTED = text("""
 """)
 
 NOTE_FITTED = text("""
-    INSERT INTO tunesvc.micro_batch (device, backbone, image_size, strategy, size)
+    INSERT INTO tunesvc.micro_batch AS known (device, backbone, image_size, strategy, size)
     VALUES (:device, :backbone, :image_size, :strategy, :size)
-    ON CONFLICT ON CONSTRAINT micro_batch_pkey DO UPDATE SET size = least(micro_batch.size, excluded.size)
+    ON CONFLICT ON CONSTRAINT micro_batch_pkey DO UPDATE SET size = least(known.size, excluded.size)
 """)

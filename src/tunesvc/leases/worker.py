@@ -23,11 +23,17 @@ def _nothing() -> None:
     pass
 
 
+def named(pid: int, label: str) -> str:
+    """Return the id of a worker of this host."""
+    return f"{socket.gethostname()}:{pid}:{label}"
+
+
 class Leases:
     """What one worker holds, and how it shows that it lives.
 
     Args:
         device: where it computes, for people.
+        label: distinguishes it from other workers of this process id; None: a random one.
         studies: whose trials it takes; empty: all.
         revive: called before Postgres is tried again.
     """
@@ -37,11 +43,12 @@ class Leases:
         engine: Engine,
         *,
         device: str = "",
+        label: str | None = None,
         studies: Sequence[str] = (),
         revive: Callable[[], None] = _nothing,
     ) -> None:
         self.engine = engine
-        self.worker_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.worker_id = named(os.getpid(), label or secrets.token_hex(3))
         self.watch: Watch | None = None
         facts = {"host": socket.gethostname(), "pid": os.getpid()}
         facts |= {"worker_id": self.worker_id, "device": device, "studies": list(studies)}
@@ -74,8 +81,14 @@ class Leases:
         with self.engine.connect() as connection:
             return bool(connection.scalar(sql.IS_STOPPED, which))
 
-    def note_attempt(self, lease: Lease, why: str) -> str | None:
+    def note_attempt(
+        self, lease: Lease, why: str, *, alike: str | None, is_final: bool = False
+    ) -> str | None:
         """Store that an attempt ended badly.
+
+        Args:
+            alike: what failures of the same cause have in common; None: it is the configuration.
+            is_final: every other attempt would end in the same way.
 
         Returns:
             None when the trial was given back for the next attempt; else it was told FAIL, and
@@ -84,19 +97,20 @@ class Leases:
         Raises:
             LeaseLost: it is no longer this worker's to judge.
         """
-        allowed = self.watch.terms.max_attempts if self.watch else 1
-        with self.engine.begin() as connection:
-            return claims.note_attempt(connection, lease, self.worker_id, why, max_attempts=allowed)
+        allowed = self.watch.terms.max_attempts if self.watch and not is_final else 1
+        try:
+            with self.engine.begin() as connection:
+                return claims.note_attempt(
+                    connection, lease, self.worker_id, why, alike=alike, max_attempts=allowed
+                )
+        except LeaseLost:
+            if not self._has_failed(lease):  # else it was told before, and the reply was lost
+                raise
+            return why
 
-    def fail(self, lease: Lease, why: str) -> str:
-        """Tell a trial FAIL for a reason that every attempt would meet.
-
-        Raises:
-            LeaseLost: it is no longer this worker's to judge.
-        """
-        with self.engine.begin() as connection:
-            told = claims.note_attempt(connection, lease, self.worker_id, why, max_attempts=0)
-        return told or why
+    def _has_failed(self, lease: Lease) -> bool:
+        with self.engine.connect() as connection:
+            return bool(connection.scalar(sql.STATE, {"trial_id": lease.trial_id}) == "FAIL")
 
     def holds(self, lease: Lease) -> bool:
         """Whether the lease is still this worker's, as the database knows it now."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import psycopg2
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from tunesvc.errors import StorageError
 from tunesvc.storage.address import VARIABLE, redact
@@ -95,7 +96,7 @@ _CASES = (
         passes=True,
     ),
     _Case(
-        ("08", "57P01", "57P02", "57P05", "25P03", "25P04"),
+        ("08", "53200", "57P01", "57P02", "57P05", "25P03", "25P04"),
         (
             "connection refused",
             "No such file or directory",
@@ -114,6 +115,10 @@ _CASES = (
             "SSL connection has been closed",
             "EOF detected",
             "no connection to the server",
+            "SSL error",
+            "SSL SYSCALL error",
+            "no message from the libpq",
+            "could not fork new process",
         ),
         "Postgres cannot be reached",
         "check that the server runs and that host and port are right (tunesvc doctor)",
@@ -144,7 +149,11 @@ def is_passing(error: BaseException) -> bool:
 
     Not a refusal that stays one: a wrong password, no such database, no rights, a full disk.
     """
+    if isinstance(error, PoolTimeout) or getattr(error, "connection_invalidated", False):
+        return True  # the pool's connections are all being opened; the driver gave one up
     origin = _origin(error)
+    if origin is not error and is_passing(origin):
+        return True
     return isinstance(origin, psycopg2.Error) and _case(origin).passes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import warnings
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from tunesvc.errors import DataError, StudyError
 from tunesvc.spec import StudySpec
@@ -22,6 +23,16 @@ from tunesvc.study.stored import (
     open_study,
     stored_spec,
 )
+
+
+class _Sql:
+    SET_ONCE = text("""
+        INSERT INTO study_user_attributes (study_id, key, value_json)
+        VALUES (:study_id, :key, :value) ON CONFLICT (study_id, key) DO NOTHING
+    """)
+    ATTRIBUTE = text(
+        "SELECT value_json FROM study_user_attributes WHERE study_id = :study_id AND key = :key"
+    )
 
 
 def create(store: Store, spec: StudySpec, *, base: Path, fingerprint: str | None = None) -> Study:
@@ -69,12 +80,11 @@ def set_fingerprint(study: Study, fingerprint: str) -> None:
     Raises:
         DataError: it learns from other data.
     """
-    key = PREFIX + "fingerprint"
-    with alone(study.store, study.name):
-        known = study.store.optuna.get_study_user_attrs(study.id).get(key)
-        if known is None:
-            study.store.optuna.set_study_user_attr(study.id, key, fingerprint)
-    if known not in (None, fingerprint):
+    which = {"study_id": study.id, "key": PREFIX + "fingerprint", "value": json.dumps(fingerprint)}
+    with study.store.engine.begin() as connection:
+        connection.execute(_Sql.SET_ONCE, which)
+        known = json.loads(connection.execute(_Sql.ATTRIBUTE, which).scalar_one())
+    if known != fingerprint:
         raise DataError(
             f"the data of study {study.name!r} has changed since it began",
             f"its fingerprint was {known[:12]}…, and here it is {fingerprint[:12]}…",

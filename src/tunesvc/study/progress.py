@@ -108,10 +108,10 @@ def all_open(store: Store) -> list[Study]:
     for row in rows(store):
         try:
             study = study_of(store, row)
+            now = standing(study)  # it may just have been deleted
         except StudyError as error:
             _warn_once(str(error))
             continue
-        now = standing(study)
         if not now.paused and not _is_done(study, _counts(study), now):
             studies.append(study)
     return studies

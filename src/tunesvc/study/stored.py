@@ -128,7 +128,17 @@ def stop(study: Study) -> None:
 
 
 def put_back(study: Study) -> list[int]:
-    """Let its failed trials go on from their last checkpoints; return their ids."""
+    """Let its failed trials go on from their last checkpoints; return their ids.
+
+    Raises:
+        StudyError: its hours are over: they would be told so at once, and not be failed any more.
+    """
+    if standing(study).is_over:
+        raise StudyError(
+            f"the {study.spec.budget.hours:g} hours of study {study.name!r} are over",
+            "a trial that is put back would end without another epoch",
+            "give it more first: raise budget.hours in the file, then tunesvc new-study FILE",
+        )
     return leases.put_back(study.store.engine, study.id)
 
 

@@ -2,9 +2,9 @@
 
 from tunesvc.train.chance import seed
 from tunesvc.train.fit import Diverged, Epoch, evaluate, fit
-from tunesvc.train.memory import OutOfMemory
+from tunesvc.train.memory import OutOfMemory, is_out_of_memory
 from tunesvc.train.placement import Placement, place
 from tunesvc.train.run import Run
 
 __all__ = ["Diverged", "Epoch", "OutOfMemory", "Placement", "Run"]
-__all__ += ["evaluate", "fit", "place", "seed"]
+__all__ += ["evaluate", "fit", "is_out_of_memory", "place", "seed"]

@@ -46,7 +46,7 @@ def within_memory(run: Run, work: Iterator[None], images: int) -> Iterator[None]
     try:
         yield from work
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         # Its frames hold activations; clearing them would leave those that closures see.
         error.__traceback__ = None
@@ -55,7 +55,8 @@ def within_memory(run: Run, work: Iterator[None], images: int) -> Iterator[None]
         raise OutOfMemory(images, run.next_epoch, crop, device) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocator gave up, by its class or its words."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return any(sign in str(error) for sign in _SIGNS)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
+from optuna.pruners import BasePruner
 
 from tunesvc import data, plugins, search, strategies, train
 from tunesvc import study as studies
@@ -45,6 +46,7 @@ class Desk:
     metric: str = field(init=False)
     terms: Terms = field(init=False)
     storage: Fenced = field(init=False)
+    pruner: BasePruner = field(init=False)
     trials: optuna.Study = field(init=False)
     _generation: int = field(init=False, default=0)
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)
@@ -61,7 +63,8 @@ class Desk:
         retention.claim_folder(self.shelf, self.study, installation_id(self.study.store.engine))
         self.terms = self._terms()
         self.storage = Fenced(self.study.store.optuna, self.study.store.engine)
-        self.trials = self.study.optuna(storage=self.storage, pruner=search.pruner(spec))
+        self.pruner = search.pruner(spec)
+        self.trials = self.study.optuna(self.storage, pruner=self.pruner)
 
     def _terms(self) -> Terms:
         """The defaults come first, then the grid's points where there is a grid."""
@@ -86,8 +89,14 @@ class Desk:
             self.storage.inner = self.study.store.fresh()
             self._generation = lease.generation
         self.storage.lease = lease
-        self.trials.sampler = search.sampler(self.study.spec, lease.number)
+        # Optuna's object of a study keeps the trials that it read for one trial's samplers.
+        sampler = search.sampler(self.study.spec, lease.number)
+        self.trials = self.study.optuna(self.storage, sampler=sampler, pruner=self.pruner)
         return optuna.Trial(self.trials, lease.trial_id)
+
+    def records(self) -> optuna.Study:
+        """Return the study's trials as they are stored."""
+        return self.study.optuna(self.storage.inner)
 
     def config(self, label: str, knobs: Knobs, number: int) -> TrialConfig:
         """Return what the training side needs; seeds derive from the digest and the number."""

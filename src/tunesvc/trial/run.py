@@ -11,7 +11,9 @@ worker dies meanwhile.
 
 from __future__ import annotations
 
+import gc
 import logging
+import math
 import traceback
 from dataclasses import dataclass
 
@@ -65,9 +67,10 @@ def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outco
     try:
         outcome = _outcome(attempt)
     except (LeaseLost, KeyError) as error:
-        if isinstance(error, KeyError) and not attempt.is_gone():  # Optuna's word for deleted
+        if isinstance(error, KeyError) and not attempt.reports.is_gone():  # Optuna's word for it
             raise
         log.warning("trial %d is in other hands, or deleted; left", lease.number)
+        gc.collect()  # the error's frames hold the model in a circle
         return None
     except Leave as wish:
         log.info("trial %d is given back: its study is %s", lease.number, wish)
@@ -79,7 +82,7 @@ def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outco
 
 def _tidy(desk: Desk) -> None:
     try:
-        retention.forget(desk.shelf, desk.study, desk.trials)
+        retention.forget(desk.shelf, desk.study, desk.records())
     except Exception as error:
         if not is_passing(error):
             raise
@@ -87,45 +90,50 @@ def _tidy(desk: Desk) -> None:
 
 
 def _outcome(attempt: Attempt) -> Outcome | None:
-    number = attempt.lease.number
+    try:
+        return _told(attempt)
+    except (LeaseLost, Leave, StorageError, DataError, WeightsError):
+        raise
+    except DoesNotFit as error:
+        attempt.reports.insist(lambda: attempt.reports.trial.set_constraint(MEMORY, 1.0))
+        return _failed(attempt, str(error), alike=None, is_final=True)
+    except TuneError as error:
+        return _failed(attempt, str(error), alike=error.what, is_final=True)
+    except Exception as error:
+        if is_passing(error) or (isinstance(error, KeyError) and attempt.reports.is_gone()):
+            raise
+        log.exception("trial %d failed", attempt.lease.number)
+        why = traceback.format_exc()
+        outcome = _failed(attempt, why, alike=why.strip().splitlines()[-1], is_final=False)
+        if isinstance(error, torch.AcceleratorError):
+            raise _out_of_order(attempt, error) from error
+        return outcome
+
+
+def _told(attempt: Attempt) -> Outcome:
+    """Train to the end, and tell it."""
     try:
         state, reason = attempt.train()
     except Diverged as error:
         state, reason = TrialState.PRUNED, str(error)
-    except DoesNotFit as error:
-        attempt.insist(lambda: attempt.trial.set_constraint(MEMORY, 1.0))
-        return _failed(attempt, str(error), is_final=True)
-    except (StorageError, DataError, WeightsError):
-        raise
-    except TuneError as error:
-        return _failed(attempt, str(error), is_final=True)
-    except (LeaseLost, Leave):
-        raise
-    except Exception as error:
-        if is_passing(error) or (isinstance(error, KeyError) and attempt.is_gone()):
-            raise
-        log.exception("trial %d failed", number)
-        outcome = _failed(attempt, traceback.format_exc(), is_final=False)
-        if isinstance(error, torch.AcceleratorError):
-            raise _out_of_order(attempt, error) from error
-        return outcome
-    last = attempt.history[-1] if state is TrialState.COMPLETE else {}
+    last = attempt.reports.history[-1] if state is TrialState.COMPLETE else {}
     value = last.get(attempt.desk.metric)
+    if value is not None and not math.isfinite(value):
+        state, reason = TrialState.PRUNED, f"{attempt.desk.metric} is {value} after the last epoch"
+        value = None
     attempt.tell(state, value, reason)
-    return Outcome(number, state, value, reason)
+    return Outcome(attempt.lease.number, state, value, reason)
 
 
-def _failed(attempt: Attempt, why: str, *, is_final: bool) -> Outcome | None:
+def _failed(attempt: Attempt, why: str, *, alike: str | None, is_final: bool) -> Outcome | None:
     """Tell the trial FAIL, or give it back for another attempt (None)."""
     attempt.account()
     leases, lease = attempt.leases, attempt.lease
-    if is_final:
-        told: str | None = attempt.insist(lambda: leases.fail(lease, why))
-    else:
-        told = attempt.insist(lambda: leases.note_attempt(lease, why))
+    told = attempt.reports.insist(
+        lambda: leases.note_attempt(lease, why, alike=alike, is_final=is_final)
+    )
     if told is None:
-        last = why.strip().splitlines()[-1]
-        log.warning("trial %d goes on from its last checkpoint: %s", lease.number, last)
+        log.warning("trial %d goes on from its last checkpoint: %s", lease.number, alike)
         return None
     return Outcome(lease.number, TrialState.FAIL, None, told)
 
