@@ -66,10 +66,10 @@ def third(store: Store) -> Iterator[Leases]:
         yield made
 
 
-def fenced(store: Store, lease: Lease | None) -> Fenced:
+def fenced(store: Store, lease: Lease) -> Fenced:
     """The storage through which a leased trial is written."""
     made = Fenced(store.optuna, store.engine)
-    made.lease = lease
+    made.work_on(lease)
     return made
 
 
@@ -218,9 +218,8 @@ def test_a_lost_lease_writes_nothing(
     time.sleep(0.7)
     claim(leases, study)
     storage, trial_id = fenced(store, lost), lost.trial_id
-    uniform = optuna.distributions.FloatDistribution(0, 1)
+    storage.set_trial_param(trial_id, "x", 0.5, optuna.distributions.FloatDistribution(0, 1))
     for write in (
-        lambda: storage.set_trial_param(trial_id, "x", 0.5, uniform),
         lambda: storage.set_trial_intermediate_value(trial_id, 1, 0.5),
         lambda: storage.set_trial_user_attr(trial_id, "a", 1),
         lambda: storage.set_trial_system_attr(trial_id, "a", 1),
@@ -258,6 +257,17 @@ def test_the_holder_writes_what_optuna_reads(
     assert read.datetime_complete is not None
     assert read.datetime_start is not None
     assert 0 <= (read.datetime_complete - read.datetime_start).total_seconds() < 60
+
+
+def test_parameters_are_stored_together(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """With the first other word; a trial is never seen half drawn."""
+    lease = claim(leases, study)
+    storage = fenced(store, lease)
+    viewed = optuna.Trial(optuna.load_study(study_name="s", storage=storage), lease.trial_id)
+    drawn = {name: viewed.suggest_float(name, 0, 1) for name in "abc"}
+    assert store.fresh().get_all_trials(study._study_id)[0].params == {}
+    storage.report(lease.trial_id, {}, {})
+    assert store.fresh().get_all_trials(study._study_id)[0].params == drawn
 
 
 def test_a_word_may_be_repeated(store: Store, study: optuna.Study, leases: Leases) -> None:

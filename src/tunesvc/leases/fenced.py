@@ -26,7 +26,8 @@ class Fenced(BaseStorage):
     """A study's storage while `lease` is being worked on; only that trial is written to.
 
     Every write checks the lease's token in its own transaction, and may be repeated: a reply that
-    was lost with the connection does no harm.
+    was lost with the connection does no harm. Parameters wait for the next write, and are stored
+    together: nobody takes over a trial that is half drawn.
 
     Why: 2026-11: Optuna's samplers look at COMPLETE and PRUNED trials only. One that failed because
     it fits into no memory is shown to them as PRUNED, so that they see the constraint it broke and
@@ -35,17 +36,27 @@ class Fenced(BaseStorage):
 
     def __init__(self, inner: BaseStorage, engine: Engine) -> None:
         self.inner, self._engine = inner, engine
-        self.lease: Lease | None = None
+        self._lease: Lease | None = None
+        self._drawn: list[tuple[str, float, str]] = []  # name, value, distribution
+
+    def work_on(self, lease: Lease) -> None:
+        """Let this trial be written to, and no other; what was not stored yet is forgotten."""
+        self._lease, self._drawn = lease, []
 
     # ---- writes of the leased trial
 
     @contextmanager
     def _writing(self, trial_id: int) -> Iterator[Connection]:
-        if self.lease is None or self.lease.trial_id != trial_id:
+        if self._lease is None or self._lease.trial_id != trial_id:
             raise LeaseLost
         with self._engine.begin() as connection:
-            claims.check(connection, self.lease)
+            claims.check(connection, self._lease)
+            if self._drawn:
+                names, values, distributions = map(list, zip(*self._drawn, strict=True))
+                drawn = {"names": names, "values": values, "distributions": distributions}
+                connection.execute(sql.SET_PARAMS, {"trial_id": trial_id} | drawn)
             yield connection
+        self._drawn = []
 
     def set_trial_param(
         self,
@@ -54,15 +65,10 @@ class Fenced(BaseStorage):
         param_value_internal: float,
         distribution: BaseDistribution,
     ) -> None:
-        """Store a parameter."""
-        values = {
-            "trial_id": trial_id,
-            "name": param_name,
-            "value": param_value_internal,
-            "distribution": distribution_to_json(distribution),
-        }
-        with self._writing(trial_id) as connection:
-            connection.execute(sql.SET_PARAM, values)
+        """Store a parameter, with the next write."""
+        if self._lease is None or self._lease.trial_id != trial_id:
+            raise LeaseLost
+        self._drawn.append((param_name, param_value_internal, distribution_to_json(distribution)))
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Store a user attribute."""

@@ -174,10 +174,10 @@ END_LEASE = text("DELETE FROM tunesvc.lease WHERE trial_id = :trial_id")
 
 # ---- a trial's own rows, in Optuna's tables -----------------------------------------------------
 
-SET_PARAM = text("""
+SET_PARAMS = text("""
     INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
-    VALUES (:trial_id, :name, :value, :distribution)
-    ON CONFLICT (trial_id, param_name) DO NOTHING
+    SELECT :trial_id, * FROM unnest(CAST(:names AS text[]), CAST(:values AS float8[]),
+        CAST(:distributions AS text[])) ON CONFLICT (trial_id, param_name) DO NOTHING
 """)
 
 SET_STEP = text("""

@@ -88,7 +88,7 @@ class Desk:
         if lease.generation != self._generation:  # finished trials were put back: read them anew
             self.storage.inner = self.study.store.fresh()
             self._generation = lease.generation
-        self.storage.lease = lease
+        self.storage.work_on(lease)
         # Optuna's object of a study keeps the trials that it read for one trial's samplers.
         sampler = search.sampler(self.study.spec, lease.number)
         self.trials = self.study.optuna(self.storage, sampler=sampler, pruner=self.pruner)

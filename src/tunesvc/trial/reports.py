@@ -69,7 +69,9 @@ class Reports:
 
         def draw() -> tuple[str, Knobs]:
             try:
-                return self.desk.space.suggest(self.trial)
+                drawn = self.desk.space.suggest(self.trial)
+                self.write({})
+                return drawn
             except BaseException:  # perhaps stored, and the reply lost: read it anew
                 self._trial = None
                 raise
