@@ -321,10 +321,10 @@ def test_gc_frees_what_nobody_needs(
     studies.delete(made)  # as if `tunesvc delete` had been killed in the middle
     said = say(capsys, "gc", "--dry-run")
     assert f"5.1 kB would be freed in {shelf.location}" in said
-    assert f"{retention.home(made)}/" in said
+    assert f"{studies.artifact_folder(made)}/" in said
     assert "700 B left: they are not of this database" in said
     assert file in shelf.names("")
-    size = 5000 + shelf.size(f"{retention.home(made)}/{retention.OWNER}")
+    size = 5000 + shelf.size(f"{studies.artifact_folder(made)}/{retention.OWNER}")
     told = json.loads(say(capsys, "gc", "--json"))
     assert (told["dry_run"], told["bytes"]) == (False, size)
     assert {item["kind"] for item in told["found"]} == {"study", "foreign"}
@@ -339,7 +339,7 @@ def test_delete_takes_the_checkpoints_with_it(
     made = studies.open_study(stored, "tiny")
     shelf.write(f"{retention.folder(made, 0)}/0000000001-00001-0000000.ckpt", b"x")
     say(capsys, "delete", "tiny", "--yes")
-    assert shelf.names(f"{retention.home(made)}/") == []
+    assert shelf.names(f"{studies.artifact_folder(made)}/") == []
 
 
 def test_a_study_that_was_paused_by_itself_says_why(

@@ -113,7 +113,7 @@ class _Process:
         written = self.log.read_bytes()[self.log_start :] if self.log.exists() else b""
         lines = written.decode(errors="replace").splitlines()
         errors = [index for index, line in enumerate(lines) if line.startswith("error:")]
-        return "\n".join(lines[errors[-1] :] if errors else lines[-8:])
+        return "\n".join(lines[errors[-1] :] if errors else lines[-8:]).removeprefix("error: ")
 
 
 @dataclass

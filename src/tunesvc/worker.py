@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError
 
 from tunesvc import interrupt, places, study
-from tunesvc.errors import TrainingError, TuneError
+from tunesvc.errors import StudyError, TrainingError, TuneError
 from tunesvc.leases import Lease, Leases
 from tunesvc.processes import LABEL
 from tunesvc.shelf import Shelf
@@ -46,10 +46,20 @@ class _Worker:
     def studies(self) -> list[Study]:
         """Return the studies to serve: not those that were stopped since this worker began."""
         if self.names:
-            found = [study.open_study(self.store, name) for name in self.names]
+            found = [each for name in self.names if (each := self._named(name))]
         else:
             found = [each for each in study.all_open(self.store) if each.id not in self.unusable]
         return [each for each in found if not self.leases.is_stopped(each.id)]
+
+    def _named(self, name: str) -> Study | None:
+        """Return a study by its name; None if it was deleted since this worker served it."""
+        try:
+            return study.open_study(self.store, name)
+        except StudyError:
+            if name not in {desk.study.name for desk in self.desks.values()}:
+                raise
+            log.warning("study %s was deleted", name)
+            return None
 
     def next(self) -> tuple[Desk, Lease] | None:
         """Claim a trial of the oldest study that has one to run."""
@@ -151,7 +161,7 @@ def _work(worker: _Worker, until_done: bool) -> None:
             worker.run(*found)
             continue
         if patiently(worker.is_dismissed, revive=revive):
-            log.info("the study was stopped; this worker leaves")
+            log.info("nothing is left to serve; this worker leaves")
             return
         if until_done and patiently(worker.is_done, revive=revive):
             return

@@ -66,7 +66,7 @@ def fill(made: Study, shelf: Folder) -> None:
 def kept(made: Study, shelf: Folder) -> dict[int, list[int]]:
     """Return the epochs of each trial's checkpoints."""
     found: dict[int, list[int]] = {}
-    for mark, name in checkpoint.marked(shelf.names(f"{retention.home(made)}/trial-")):
+    for mark, name in checkpoint.marked(shelf.names(f"{study.artifact_folder(made)}/trial-")):
         found.setdefault(int(name.split("trial-")[1][:5]), []).append(mark.epoch)
     return dict(sorted(found.items()))
 
@@ -92,7 +92,9 @@ def test_the_rule(
     fill(made, shelf)
     retention.forget(shelf, made, made.optuna())
     assert kept(made, shelf) == expected
-    assert retention.owner(shelf, f"{retention.home(made)}/") == installation_id(store.engine)
+    assert retention.owner(shelf, f"{study.artifact_folder(made)}/") == installation_id(
+        store.engine
+    )
 
 
 def test_the_best_are_ranked(store: Store, shelf: Folder) -> None:
@@ -151,12 +153,12 @@ def test_a_folder_is_claimed_once(store: Store, shelf: Folder) -> None:
     """The first worker writes whose it is, the next find it; another database is refused."""
     made = make(store)
     retention.claim_folder(shelf, made, "one")
-    before = (shelf.root / retention.home(made) / "owner.json").stat()
+    before = (shelf.root / study.artifact_folder(made) / "owner.json").stat()
     retention.claim_folder(shelf, made, "one")
-    assert (shelf.root / retention.home(made) / "owner.json").stat() == before
+    assert (shelf.root / study.artifact_folder(made) / "owner.json").stat() == before
     with pytest.raises(StorageError, match="another database"):
         retention.claim_folder(shelf, made, "two")
-    assert retention.owner(shelf, f"{retention.home(made)}/") == "one"
+    assert retention.owner(shelf, f"{study.artifact_folder(made)}/") == "one"
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"\xff"])
@@ -164,7 +166,7 @@ def test_an_unreadable_owner_is_none(store: Store, shelf: Folder, content: bytes
     """A claim that says nothing is no claim: gc leaves such a folder, and a worker claims it."""
     made = make(store)
     put(made, shelf, 0, 1)
-    shelf.write(f"{retention.home(made)}/owner.json", content)
+    shelf.write(f"{study.artifact_folder(made)}/owner.json", content)
     assert [found.kind for found in gc.find(store, shelf)] == ["foreign"]
     retention.claim_folder(shelf, made, installation_id(store.engine))
     assert gc.find(store, shelf) == []
@@ -202,10 +204,10 @@ def test_a_deleted_study_s_artifacts(store: Store, shelf: Folder) -> None:
     retention.claim_folder(shelf, again, installation_id(store.engine))
     put(again, shelf, 0, 1)
     (found,) = gc.find(store, shelf)
-    assert (found.kind, found.name) == ("study", f"{retention.home(made)}/")
+    assert (found.kind, found.name) == ("study", f"{study.artifact_folder(made)}/")
     assert found.bytes == sum(shelf.size(name) for name in before)
     assert gc.free(shelf, [found]) == found.bytes
-    assert {name.partition("/")[0] for name in shelf.names("")} == {retention.home(again)}
+    assert {name.partition("/")[0] for name in shelf.names("")} == {study.artifact_folder(again)}
 
 
 def test_other_databases_artifacts_are_left(store: Store, shelf: Folder) -> None:
@@ -219,7 +221,7 @@ def test_other_databases_artifacts_are_left(store: Store, shelf: Folder) -> None
     shelf.write("notes.txt", b"mine")
     study.delete(foreign)
     left = [item for item in gc.find(store, shelf) if item.kind == "foreign"]
-    homes = [f"{retention.home(foreign)}/", "notes.txt", "photos/"]
+    homes = [f"{study.artifact_folder(foreign)}/", "notes.txt", "photos/"]
     assert [item.name for item in left] == homes
     assert [item.bytes for item in left][1:] == [4, 5]
     before = shelf.names("")
@@ -241,7 +243,7 @@ def test_drafts_of_killed_writers(store: Store, shelf: Folder) -> None:
     made = make(store)
     retention.claim_folder(shelf, made, installation_id(store.engine))
     hour_ago = (time.time() - gc.OLD_SECONDS - 60,) * 2
-    for home in (retention.home(made), "foreign"):
+    for home in (study.artifact_folder(made), "foreign"):
         left = shelf.root / home / "trial-00000" / ".x.1234.draft"
         left.parent.mkdir(parents=True)
         left.write_bytes(b"half")

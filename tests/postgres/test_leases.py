@@ -330,7 +330,7 @@ def test_trials_that_fail_alike_pause_the_study(store: Store, study: optuna.Stud
             fail(leases, claim(leases, study), f"RuntimeError: no file {number}")
         now = standing(study, store)
         assert now.paused
-        assert "3 trials in a row failed alike: RuntimeError: no file #" in now.why
+        assert "3 trials in a row failed alike: RuntimeError: no file 2" in now.why
         assert leases.claim(study._study_id, TERMS) is None
         rooms.resume(store.engine, study._study_id)
         fail(leases, claim(leases, study), "RuntimeError: no file 4")

@@ -262,7 +262,11 @@ def test_hours_end_a_study(store: Store) -> None:
             )
         assert study.status(made).state == "open"
         leases.note_attempt(lease, "why", alike="why", is_final=True)
-    assert study.status(made).state == "done"
+    now = study.status(made)
+    assert (now.state, now.why) == (
+        "done",
+        "the budget's 1 hours are over, and 8 trials were not begun",
+    )
     assert study.all_open(store) == []
 
 

@@ -85,6 +85,21 @@ def test_an_unwritable_artifact_folder_costs_no_trial(
     assert study.status(digits).trials["complete"] == 2
 
 
+def test_a_study_deleted_while_it_is_served(
+    store: Store, digits: study.Study, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    """Its worker says so and leaves; that is nobody's error."""
+    save = checkpoint.save
+
+    def save_and_delete(*given: Any) -> None:
+        save(*given)
+        study.delete(digits, force=True)
+
+    monkeypatch.setattr(checkpoint, "save", save_and_delete)
+    assert work(store, "digits") == []
+    assert "study digits was deleted" in caplog.text
+
+
 def test_a_signal_while_a_trial_ends_stops_the_worker_after_it(
     store: Store, digits: study.Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesvc import places
 from tunesvc.cli.options import Device, Json, Name, Settings, Storage, print_json
 
 if TYPE_CHECKING:
@@ -92,9 +93,22 @@ def _status(made: Study) -> Status:
 
 
 def _tell_paused(made: Study) -> None:
+    """Say that a study is paused.
+
+    Raises:
+        TrainingError: nobody asked for it: its trials fail alike.
+    """
+    from tunesvc.errors import TrainingError
+
     why = _status(made).why
-    because = f": {why}" if why else ""
-    typer.echo(f"study {made.name} is paused{because}; resume it with:  tunesvc resume {made.name}")
+    if why:
+        raise TrainingError(
+            f"study {made.name!r} is paused: {why}",
+            f"{places.logs()} tells each attempt in full",
+            f"mend the cause, then:  tunesvc retry {made.name} --failed;  "
+            f"tunesvc resume {made.name}",
+        )
+    typer.echo(f"study {made.name} is paused; resume it with:  tunesvc resume {made.name}")
 
 
 def _follow(made: Study, fleet: Fleet, progress: Progress, until_done: bool) -> State:
@@ -118,7 +132,7 @@ def _follow(made: Study, fleet: Fleet, progress: Progress, until_done: bool) -> 
         is_idle = now.state == "paused" and not now.trials["running"]
         if until_done and (is_idle or not working):
             return now.state
-        if now.state == "done" and not told:
+        if now.state == "done" and not told and not until_done:
             progress.note(f"done; Ctrl-C leaves. The outcome:  tunesvc best {made.name}")
             told = True
         time.sleep(1)
@@ -130,7 +144,6 @@ def _finish(made: Study, device: str) -> None:
     Raises:
         TrainingError: no trial came to its end.
     """
-    from tunesvc import places
     from tunesvc.cli import show
     from tunesvc.errors import StudyError
     from tunesvc.results import results
@@ -156,7 +169,6 @@ def _finish(made: Study, device: str) -> None:
 
 
 def _fruitless(status: Status) -> TrainingError:
-    from tunesvc import places
     from tunesvc.errors import TrainingError
 
     return TrainingError(
@@ -201,7 +213,7 @@ def _check_fruit(storage: str | None, names: list[str]) -> None:
     if not names:
         return
     with open_store(storage) as store:
-        for name in names:
+        for name in set(names) & set(study.names(store)):  # one may have been deleted
             now = study.status(study.open_study(store, name))
             if now.state == "done" and now.best is None:
                 raise _fruitless(now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 LEGEND = "median and spread (interquartile range) of finished trials; – : none finished"
 GLUE = "\N{NO-BREAK SPACE}"  # holds two words on one line
 console = Console(soft_wrap=True, highlight=False)
+_LOG = logging.getLogger("tunesvc")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
@@ -123,6 +125,7 @@ class Progress:
 
     def __init__(self, study: str, url: str | None, devices: list[str]) -> None:
         self._live = _live() if console.is_terminal else None
+        self._notes = _Notes(self)
         self._counts = self._best = ""
         workers = f"{len(devices)} worker(s) on {', '.join(sorted(set(devices)))}"
         parts = [workers if devices else "", f"dashboard {url}" if url else ""]
@@ -132,10 +135,14 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+            _LOG.addHandler(self._notes)
+            _LOG.propagate = False  # a line on standard error would tear the display
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live:
+            _LOG.propagate = True
+            _LOG.removeHandler(self._notes)
             self._live.stop()
 
     def note(self, line: str) -> None:
@@ -155,13 +162,25 @@ class Progress:
             console.print(f"{self._counts}; {pace(status)}", markup=False)
 
 
+class _Notes(logging.Handler):
+    """Prints what is logged above the display."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.note(record.getMessage())
+
+
 def _live() -> Live:
     """Return a display that wraps its lines itself, so that it knows how many to redraw."""
     return Live(console=Console(highlight=False), refresh_per_second=4, transient=True)
 
 
 def _picture(status: Status, width: int) -> Group:
-    bar = ProgressBar(total=status.budget_trials, completed=status.finished, width=20)
+    bar = Table.grid()  # a bar alone ends without a new line
+    bar.add_row(ProgressBar(total=status.budget_trials, completed=status.finished, width=20))
     return Group(
         Text(counts(status)),
         Text(pace(status)),
@@ -193,7 +212,16 @@ def print_status(status: Status) -> None:
     elif status.state == "open":
         console.print(f"  {pace(status)}", markup=False)
     elif status.state == "paused":
-        console.print(f"  go on with:  tunesvc resume {status.study}", markup=False)
+        console.print(
+            f"  go on with:  {_mended(status)}tunesvc resume {status.study}", markup=False
+        )
+    elif status.why:
+        more = "tunesvc up FILE --set budget.hours=…"
+        console.print(f"  give it more with:  {more}", markup=False)
+
+
+def _mended(status: Status) -> str:
+    return f"tunesvc retry {status.study} --failed;  " if status.why else ""
 
 
 def _takeovers(status: Status) -> str:

@@ -26,7 +26,6 @@ def delete(
     from tunesvc.shelf import clear
     from tunesvc.storage import open_store
     from tunesvc.storage.artifacts import open_artifacts
-    from tunesvc.trial import retention
 
     shelf = open_artifacts(places.artifacts())
     with open_store(storage) as store:
@@ -38,7 +37,7 @@ def delete(
         study.delete(found, force=force)
     typer.echo(f"{name} is deleted")
     try:
-        clear(shelf, f"{retention.home(found)}/")
+        clear(shelf, f"{study.artifact_folder(found)}/")
     except StorageError as error:
         raise StorageError(
             f"checkpoints of {name} are left: {error.what}",

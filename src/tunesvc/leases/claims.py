@@ -200,16 +200,21 @@ def fail(
     The study is paused when its last trials all failed alike: the cause is not the configuration,
     and the rest of the budget is to be kept for when it is mended.
     """
-    told, common = _tell(reasons), alike and re.sub(r"\d+", "#", alike)[:300]
-    set_attributes(connection, trial_id, {"reason": told, "failure": common})
+    told = _tell(reasons)
+    set_attributes(connection, trial_id, {"reason": told, "failure": alike})
     connection.execute(sql.TELL, {"trial_id": trial_id, "state": "FAIL"})
     connection.execute(sql.END_LEASE, {"trial_id": trial_id})
     which = {"study_id": study_id, "count": FAILURES_IN_A_ROW}
-    latest = [row.failure for row in connection.execute(sql.LAST_TOLD, which)]
-    if common and latest == [json.dumps(common)] * FAILURES_IN_A_ROW:
-        why = f"{FAILURES_IN_A_ROW} trials in a row failed alike: {common}"
+    latest = [_masked(row.failure) for row in connection.execute(sql.LAST_TOLD, which)]
+    if alike and latest == [_masked(json.dumps(alike))] * FAILURES_IN_A_ROW:
+        why = f"{FAILURES_IN_A_ROW} trials in a row failed alike: {alike}"
         connection.execute(sql.PAUSE, {"study_id": study_id, "why": why})
     return told
+
+
+def _masked(failure: str | None) -> str:
+    """Return what two failures of the same cause have in common: all but the numbers."""
+    return re.sub(r"\d+", "#", failure or "")
 
 
 def check(connection: Connection, lease: Lease) -> None:

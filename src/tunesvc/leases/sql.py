@@ -275,7 +275,7 @@ WORKERS = text("""
     LEFT JOIN tunesvc.lease l ON l.worker_id = w.worker_id AND l.expires_at IS NOT NULL
     LEFT JOIN trials t USING (trial_id)
     LEFT JOIN studies s ON s.study_id = l.study_id
-    WHERE w.left_at IS NULL
+    WHERE w.left_at IS NULL AND (l.trial_id IS NOT NULL OR w.seen_at > now() - interval '5 minutes')
     ORDER BY w.started_at, w.worker_id
 """)
 

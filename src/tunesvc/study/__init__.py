@@ -6,6 +6,7 @@ from tunesvc.study.scores import set_test_metrics, test_metrics
 from tunesvc.study.stored import (
     Direction,
     Study,
+    artifact_folder,
     delete,
     is_paused,
     names,
@@ -24,6 +25,7 @@ __all__ = [
     "Status",
     "Study",
     "all_open",
+    "artifact_folder",
     "create",
     "delete",
     "is_paused",

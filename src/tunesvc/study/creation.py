@@ -118,7 +118,8 @@ def _refuse_drift(stored: StudySpec, spec: StudySpec) -> None:
     raise StudyError(
         f"a different study is called {spec.name!r}",
         f"it differs in {'; '.join(_differences(before, after))}",
-        f"give this one another name (--name), or delete the other: tunesvc delete {spec.name}",
+        "give this one another name (--name), or the stored values (--set KEY=VALUE), or delete "
+        f"the other: tunesvc delete {spec.name}",
     )
 
 

@@ -70,7 +70,7 @@ class Status:
     rate_per_minute: float | None  # of the trials that run now, by the last twenty's duration
     eta_seconds: float | None  # None also while no trial runs
     created: datetime
-    why: str = ""  # it is paused; empty if a person asked for it
+    why: str = ""  # it is paused, unless a person asked for it; or done before its last trial
     takeovers: int = 0  # of trials whose workers were lost
 
     @property
@@ -153,9 +153,17 @@ def status(study: Study) -> Status:
         rate_per_minute=rate,
         eta_seconds=60 * left / rate if rate and trials["running"] and state == "open" else None,
         created=study.created,
-        why=current.why,
+        why=_early(study, state, trials["remaining"]) or current.why,
         takeovers=current.takeovers,
     )
+
+
+def _early(study: Study, state: State, remaining: int) -> str:
+    """Return why a study is done that has not begun all its trials."""
+    if state != "done" or not remaining:
+        return ""
+    hours = study.spec.budget.hours
+    return f"the budget's {hours:g} hours are over, and {remaining} trials were not begun"
 
 
 def _best(study: Study) -> Best | None:

@@ -161,6 +161,11 @@ def delete(study: Study, *, force: bool = False) -> None:
     study.store.optuna.delete_study(study.id)
 
 
+def artifact_folder(study: Study) -> str:
+    """Return its folder of checkpoints; `uid` tells apart studies that bore the same name."""
+    return f"{study.name}-{study.uid}"
+
+
 def rows(store: Store) -> list[Row[Any]]:
     """Return (study_id, study_name, attributes) of every study that is complete, oldest first."""
     return _select(store, None)

@@ -100,7 +100,11 @@ class Reports:
             return self._over() if not self.history and self.watch.is_over else None
         if self.watch.is_over:
             return self._over()
-        return (TrialState.PRUNED, "") if self._is_hopeless() else None
+        return (TrialState.PRUNED, self._beaten()) if self._is_hopeless() else None
+
+    def _beaten(self) -> str:
+        kind = self.desk.study.spec.pruner.kind
+        return f"others were better after epoch {len(self.history)} (pruner: {kind})"
 
     def _try_to_write(self) -> bool:
         if not self.leases.is_reachable:

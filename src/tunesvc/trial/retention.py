@@ -23,7 +23,7 @@ from optuna.trial import TrialState
 from tunesvc import checkpoint
 from tunesvc.errors import StorageError
 from tunesvc.shelf import Shelf
-from tunesvc.study import Study
+from tunesvc.study import Study, artifact_folder
 
 OWNER = "owner.json"
 
@@ -31,14 +31,9 @@ _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)  # a failed trial may be put b
 _TRIAL = re.compile(r"trial-(\d+)")
 
 
-def home(study: Study) -> str:
-    """Return the study's folder; `uid` tells apart studies that bore the same name."""
-    return f"{study.name}-{study.uid}"
-
-
 def folder(study: Study, number: int) -> str:
     """Return the folder of one trial."""
-    return f"{home(study)}/trial-{number:05d}"
+    return f"{artifact_folder(study)}/trial-{number:05d}"
 
 
 def claim_folder(shelf: Shelf, study: Study, installation: str) -> None:
@@ -47,16 +42,16 @@ def claim_folder(shelf: Shelf, study: Study, installation: str) -> None:
     Raises:
         StorageError: it belongs to another, which trains a study of the same name and uid.
     """
-    known = owner(shelf, f"{home(study)}/")
+    known = owner(shelf, f"{artifact_folder(study)}/")
     if known is None:
         facts = {"installation": installation, "study": study.name, "uid": study.uid}
-        shelf.write(f"{home(study)}/{OWNER}", f"{json.dumps(facts)}\n".encode())
+        shelf.write(f"{artifact_folder(study)}/{OWNER}", f"{json.dumps(facts)}\n".encode())
     elif known != installation:
         raise StorageError(
-            f"{home(study)} in {shelf.location} belongs to another database",
+            f"{artifact_folder(study)} in {shelf.location} belongs to another database",
             "a copy of this database trains the study there, and two would mix their checkpoints",
             "choose another place (TUNESVC_ARTIFACTS); if the other database is gone, delete "
-            f"{home(study)}/{OWNER} there",
+            f"{artifact_folder(study)}/{OWNER} there",
         )
 
 
@@ -76,7 +71,7 @@ def best(study: optuna.Study, count: int) -> list[int]:
 
 def forget(shelf: Shelf, study: Study, trials: optuna.Study) -> None:
     """Delete the checkpoints that the study's rule does not keep."""
-    names = shelf.names(f"{home(study)}/")
+    names = shelf.names(f"{artifact_folder(study)}/")
     for name in surplus(names, study, trials):
         shelf.remove(name)
 

@@ -103,8 +103,9 @@ def _outcome(attempt: Attempt) -> Outcome | None:
         if is_passing(error) or (isinstance(error, KeyError) and attempt.reports.is_gone()):
             raise
         log.exception("trial %d failed", attempt.lease.number)
-        why = traceback.format_exc()
-        outcome = _failed(attempt, why, alike=why.strip().splitlines()[-1], is_final=False)
+        first = next(iter(str(error).splitlines()), "")
+        alike = f"{type(error).__name__}: {first}"[:300]
+        outcome = _failed(attempt, traceback.format_exc(), alike=alike, is_final=False)
         if isinstance(error, torch.AcceleratorError):
             raise _out_of_order(attempt, error) from error
         return outcome
