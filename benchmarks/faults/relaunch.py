@@ -36,7 +36,7 @@ def relaunched(bench: Bench, side: Ours) -> Tally:
             code = last.wait(FINISH_SECONDS)
     finally:
         end_survivors(side)
-    note = f"up killed {kills} times, its workers lived on; at last it left with exit code {code}"
+    note = f"up killed {kills} times; at last it left with exit code {code}"
     return bench.count(side, Fleet(side), ended=code == 0, note=note)
 
 

@@ -113,7 +113,7 @@ class _Process:
         written = self.log.read_bytes()[self.log_start :] if self.log.exists() else b""
         lines = written.decode(errors="replace").splitlines()
         errors = [index for index, line in enumerate(lines) if line.startswith("error:")]
-        return "\n".join(lines[errors[-1] :] if errors else lines[-8:]).removeprefix("error: ")
+        return "\n".join(lines[errors[-1] :] if errors else lines[-8:])
 
 
 @dataclass
@@ -208,7 +208,7 @@ def _cause(code: int) -> str:
 def _failure(process: _Process, code: int) -> TuneError:
     error = TuneError(
         f"{process.name} ended ({_cause(code)})",
-        process.last_words() or "it left no message",
+        process.last_words().removeprefix("error: ") or "it left no message",
         f"the whole log is {process.log}; the same command continues the study",
     )
     error.exit_code = code if 0 < code < 128 else 5
