@@ -84,11 +84,11 @@ class _Worker:
 
     def _check_paused(self, served: Study) -> None:
         """Raise TrainingError if the study's trials fail alike and it is all that is served."""
-        why = study.status(served).why
-        if not why:
+        now = study.status(served)
+        if now.state != "paused" or not now.why:
             return
         error = TrainingError(
-            f"study {served.name!r} is paused: {why}",
+            f"study {served.name!r} is paused: {now.why}",
             "the cause is not the configuration",
             f"mend it, then: tunesvc resume {served.name}; tunesvc retry {served.name} --failed",
         )
