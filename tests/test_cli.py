@@ -277,7 +277,7 @@ def test_retry_puts_failed_trials_back(stored: Store, capsys: pytest.CaptureFixt
     held = leases.Leases(stored.engine)
     lease = held.claim(made.id, leases.Terms(trials=2))
     assert lease is not None
-    held.fail(lease, "out of luck")
+    held.note_attempt(lease, "out of luck", alike=None, is_final=True)
     held.close()
     assert "tunesvc retry tiny --failed" in say(capsys, "retry", "tiny", code=2)
     pages = _Pages(stored)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 GRACE_SECONDS = 7.0  # after which a deferred stop waits no longer for its place
-ECHO_SECONDS = 1.0  # a second SIGTERM so soon is the first one's echo
+ECHO_SECONDS = 0.25  # a second SIGTERM so soon is the first one's echo
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
