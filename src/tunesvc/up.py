@@ -185,7 +185,7 @@ class Fleet:
             if (0 < code < 128 and code != REPLACE) or each.is_hopeless():
                 raise _failure(each, code)
             assert each.process is not None
-            self.bury(leases.named(each.process.pid, each.label))
+            self.bury(leases.worker_id(each.process.pid, each.label))
         each.again()
 
     def __exit__(self, *_: object) -> None:

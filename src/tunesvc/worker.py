@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError
 
 from tunesvc import interrupt, places, study
-from tunesvc.errors import StudyError, TrainingError, TuneError
+from tunesvc.errors import StudyError, TuneError
 from tunesvc.leases import Lease, Leases
 from tunesvc.processes import LABEL
 from tunesvc.shelf import Shelf
@@ -87,14 +87,9 @@ class _Worker:
         now = study.status(served)
         if now.state != "paused" or not now.why:
             return
-        error = TrainingError(
-            f"study {served.name!r} is paused: {now.why}",
-            "the cause is not the configuration",
-            f"mend it, then: tunesvc resume {served.name}; tunesvc retry {served.name} --failed",
-        )
         if self.names:
-            raise error
-        log.error("%s", error)
+            raise study.paused_error(now)
+        log.error("%s", study.paused_error(now))
 
     def _desk(self, candidate: Study) -> Desk | None:
         """Return a study ready for trials; None if this machine cannot serve one of many."""

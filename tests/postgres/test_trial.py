@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,18 @@ import pytest
 import torch
 from optuna.trial import TrialState
 from sqlalchemy import text
+from trials import CPU, Tick, run_next, trial
 
 from tunesvc import checkpoint, study, train
 from tunesvc.errors import DataError, StudyError, TrainingError
-from tunesvc.leases import Leases
 from tunesvc.results import results
 from tunesvc.shelf import Folder, clear
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.train import Diverged, Run
-from tunesvc.trial import Desk, retention, run, score
+from tunesvc.trial import Desk, retention, score
 
-CPU = train.place("cpu")
-
-Tick = Callable[[], None]
+Fit = Callable[[Run, Tick], Iterator[train.Epoch]]
 
 
 def spec(**changed: Any) -> StudySpec:
@@ -54,23 +51,6 @@ def desk(store: Store, tmp_path: Path) -> Desk:
 def desk_of(store: Store, folder: Path, made: StudySpec) -> Desk:
     """A stored study with its own cache and artifacts."""
     return Desk(study.create(store, made, base=folder), folder / "cache", Folder(folder / "kept"))
-
-
-def run_next(desk: Desk) -> Any:
-    """Claim and run one trial in a worker of its own."""
-    with closing(Leases(desk.study.store.engine)) as leases:
-        lease = leases.claim(desk.study.id, desk.terms)
-        if lease is None:
-            return None
-        try:
-            return run(desk, lease, CPU, leases)
-        finally:
-            leases.release(lease)
-
-
-def trial(desk: Desk, number: int) -> optuna.trial.FrozenTrial:
-    """Read a trial as anybody would, from the database."""
-    return desk.study.optuna().get_trials()[number]
 
 
 def dying_after(epochs: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
@@ -172,7 +152,7 @@ def interrupted(_: Run, tick: Tick) -> Iterator[train.Epoch]:
     yield
 
 
-def failing(error: Exception) -> Callable[[Run, Tick], Iterator[train.Epoch]]:
+def failing(error: Exception) -> Fit:
     """A training that fails at once."""
 
     def fit(_: Run, tick: Tick) -> Iterator[train.Epoch]:
@@ -204,17 +184,21 @@ def test_an_exception_is_tried_again_and_fails_the_trial_alone(
     assert run_next(desk).state is TrialState.COMPLETE
 
 
-def test_an_exception_costs_no_finished_epoch(
-    desk: Desk, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next attempt goes on from the checkpoint, and ends as if nothing had been."""
-    fit = train.fit
+def failing_after_an_epoch(fit: Fit) -> Fit:
+    """A training that fails each time after one more epoch."""
 
     def fit_once(training: Run, tick: Tick) -> Iterator[train.Epoch]:
         yield next(fit(training, tick))
         raise RuntimeError("the cable was pulled")
 
-    monkeypatch.setattr(train, "fit", fit_once)
+    return fit_once
+
+
+def test_an_exception_costs_no_finished_epoch(
+    desk: Desk, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt goes on from the checkpoint, and ends as if nothing had been."""
+    monkeypatch.setattr(train, "fit", failing_after_an_epoch(fit := train.fit))
     assert run_next(desk) is None
     monkeypatch.setattr(train, "fit", fit)
     fitted = count_epochs(monkeypatch)
@@ -229,13 +213,7 @@ def test_attempts_that_bring_an_epoch_do_not_count(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However often a trial is disturbed, as long as it advances it does not fail."""
-    fit = train.fit
-
-    def fit_once(training: Run, tick: Tick) -> Iterator[train.Epoch]:
-        yield next(fit(training, tick))
-        raise RuntimeError("the cable was pulled")
-
-    monkeypatch.setattr(train, "fit", fit_once)
+    monkeypatch.setattr(train, "fit", failing_after_an_epoch(train.fit))
     tight = dataclasses.replace(desk.terms, max_attempts=2)
     monkeypatch.setattr(desk, "terms", tight)
     assert [run_next(desk) for _ in range(2)] == [None, None]

@@ -6,15 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import optuna
 import psycopg2
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
+from trials import Tick, run_next, trial
 
 from tunesvc import checkpoint, study, train
 from tunesvc.interrupt import Stopped, stoppable
@@ -23,10 +22,8 @@ from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.train import OutOfMemory, Run
-from tunesvc.trial import Desk, run
+from tunesvc.trial import Desk
 
-CPU = train.place("cpu")
-Tick = Callable[[], None]
 Fit = Callable[[Run, Tick], Iterator[train.Epoch]]
 
 
@@ -56,23 +53,6 @@ def desk_of(store: Store, folder: Path, name: str = "digits", **changed: Any) ->
 def desk(store: Store, tmp_path: Path) -> Desk:
     """The study on a fresh database."""
     return desk_of(store, tmp_path)
-
-
-def run_next(desk: Desk) -> Any:
-    """Claim and run one trial in a worker of its own."""
-    with closing(Leases(desk.study.store.engine)) as leases:
-        lease = leases.claim(desk.study.id, desk.terms)
-        if lease is None:
-            return None
-        try:
-            return run(desk, lease, CPU, leases)
-        finally:
-            leases.release(lease)
-
-
-def trial(desk: Desk, number: int = 0) -> optuna.trial.FrozenTrial:
-    """Read a trial as anybody would, from the database."""
-    return desk.study.store.fresh().get_all_trials(desk.study.id)[number]
 
 
 def before_batch(wanted: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -31,7 +31,7 @@ HOUR = 3600.0
 def s3() -> Iterator[str]:
     """The address of a server that speaks S3, with a bucket `models`."""
     server = pytest.importorskip("moto.server", reason="needs: pip install 'moto[server]' boto3")
-    boto3 = pytest.importorskip("boto3")
+    boto3 = pytest.importorskip("boto3", reason="needs: pip install boto3")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     running = server.ThreadedMotoServer("127.0.0.1", 0)
     running.start()

@@ -552,7 +552,8 @@ def test_schema() -> None:
 )
 def test_schema_agrees_with_the_reader(text: str) -> None:
     """What the schema refuses the reader refuses, and the other way round."""
-    jsonschema = pytest.importorskip("jsonschema")
+    import jsonschema
+
     value = yaml_file.parse(text, "f.yaml").value
     try:
         read(text)

@@ -98,16 +98,11 @@ def _tell_paused(made: Study) -> None:
     Raises:
         TrainingError: nobody asked for it: its trials fail alike.
     """
-    from tunesvc.errors import TrainingError
+    from tunesvc.study import paused_error
 
-    why = _status(made).why
-    if why:
-        raise TrainingError(
-            f"study {made.name!r} is paused: {why}",
-            f"{places.logs()} tells each attempt in full",
-            f"mend the cause, then:  tunesvc retry {made.name} --failed;  "
-            f"tunesvc resume {made.name}",
-        )
+    now = _status(made)
+    if now.why:
+        raise paused_error(now)
     typer.echo(f"study {made.name} is paused; resume it with:  tunesvc resume {made.name}")
 
 

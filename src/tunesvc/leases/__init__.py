@@ -22,7 +22,7 @@ from tunesvc.leases.control import (
 )
 from tunesvc.leases.fenced import MEMORY, Fenced
 from tunesvc.leases.renewal import Leave, Watch
-from tunesvc.leases.worker import Leases, named
+from tunesvc.leases.worker import Leases, worker_id
 
 __all__ = [
     "MEMORY",
@@ -38,11 +38,11 @@ __all__ = [
     "Worker",
     "expire",
     "held",
-    "named",
     "pause",
     "put_back",
     "resume",
     "standing",
     "stop",
+    "worker_id",
     "workers",
 ]

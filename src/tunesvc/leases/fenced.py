@@ -173,21 +173,21 @@ class Fenced(BaseStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Refuse: a trial changes nothing of its study."""
-        raise NotImplementedError
+        raise NotImplementedError("a trial changes nothing of its study")
 
     def create_new_study(
         self, directions: Sequence[StudyDirection], study_name: str | None = None
     ) -> int:
         """Refuse: studies are made by the room `study`."""
-        raise NotImplementedError
+        raise NotImplementedError("studies are made by tunesvc.study.create")
 
     def delete_study(self, study_id: int) -> None:
         """Refuse: studies are deleted by the room `study`."""
-        raise NotImplementedError
+        raise NotImplementedError("studies are deleted by tunesvc.study.delete")
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Refuse: trials are begun by `claim`."""
-        raise NotImplementedError
+        raise NotImplementedError("trials are begun by Leases.claim")
 
 
 def _shown(trial: FrozenTrial) -> FrozenTrial:

@@ -23,7 +23,7 @@ def _nothing() -> None:
     pass
 
 
-def named(pid: int, label: str) -> str:
+def worker_id(pid: int, label: str) -> str:
     """Return the id of a worker of this host."""
     return f"{socket.gethostname()}:{pid}:{label}"
 
@@ -48,7 +48,7 @@ class Leases:
         revive: Callable[[], None] = _nothing,
     ) -> None:
         self.engine = engine
-        self.worker_id = named(os.getpid(), label or secrets.token_hex(3))
+        self.worker_id = worker_id(os.getpid(), label or secrets.token_hex(3))
         self.watch: Watch | None = None
         facts = {"host": socket.gethostname(), "pid": os.getpid()}
         facts |= {"worker_id": self.worker_id, "device": device, "studies": list(studies)}

@@ -1,7 +1,7 @@
 """Studies: create, open, list, pause, delete, status."""
 
 from tunesvc.study.creation import create, set_fingerprint
-from tunesvc.study.progress import Best, State, Status, all_open, limit, status
+from tunesvc.study.progress import Best, State, Status, all_open, limit, paused_error, status
 from tunesvc.study.scores import set_test_metrics, test_metrics
 from tunesvc.study.stored import (
     Direction,
@@ -34,6 +34,7 @@ __all__ = [
     "objective",
     "open_study",
     "pause",
+    "paused_error",
     "put_back",
     "resume",
     "set_fingerprint",

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import Row, text
 
 from tunesvc import leases
-from tunesvc.errors import StudyError
+from tunesvc.errors import StudyError, TrainingError
 from tunesvc.leases import Standing
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
@@ -155,6 +155,15 @@ def status(study: Study) -> Status:
         created=study.created,
         why=_early(study, state, trials["remaining"]) or current.why,
         takeovers=current.takeovers,
+    )
+
+
+def paused_error(status: Status) -> TrainingError:
+    """Return what to say of a study that was paused because its trials fail alike."""
+    return TrainingError(
+        f"study {status.study!r} is paused: {status.why}",
+        "the cause is not the configuration; the workers' logs tell each attempt in full",
+        f"mend it, then:  tunesvc retry {status.study} --failed;  tunesvc resume {status.study}",
     )
 
 
