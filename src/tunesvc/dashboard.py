@@ -92,7 +92,7 @@ class _Pages:
 
         self._store, self._lock = store, threading.Lock()
         self._generation = self._asked()
-        self._pages = wsgi(store.optuna)
+        self._pages = wsgi(store.plain())
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         """Answer a request (WSGI)."""
@@ -109,7 +109,7 @@ class _Pages:
             except SQLAlchemyError:  # the page tells of a database that is away
                 return
             if now != self._generation:
-                self._generation, self._pages = now, wsgi(self._store.fresh())
+                self._generation, self._pages = now, wsgi(self._store.plain())
 
     def _asked(self) -> int:
         with self._store.engine.connect() as connection:

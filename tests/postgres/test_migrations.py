@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
@@ -121,6 +122,64 @@ def guest(admin: Engine, empty_url: str) -> Iterator[str]:
     sql(admin, f"DROP ROLE {name}")
 
 
+OURS = {"tunesvc_trials_number", "tunesvc_trials_unfinished", "tunesvc_params_name"}
+
+
+def indexes(engine: Engine) -> set[str]:
+    names = "SELECT indexname FROM pg_indexes WHERE indexname ~ '^tunesvc_'"
+    return {name for (name,) in sql(engine, names)}
+
+
+def test_indexes_beside_optunas(store: Store) -> None:
+    """They are there, a number is given once, and one step back takes them away again."""
+    assert indexes(store.engine) == OURS
+    study = optuna.create_study(storage=store.optuna)
+    study.ask()
+    again = "INSERT INTO trials (study_id, number, state) VALUES (:study, 0, 'RUNNING')"
+    with pytest.raises(DBAPIError, match="tunesvc_trials_number"):
+        sql(store.engine, again, study=study._study_id)
+    with store.engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "tunesvc.storage:migrations")
+        command.stamp(config, "0002")
+        command.downgrade(config, "0001")
+    assert indexes(store.engine) == set()
+    assert study.ask().number == 1
+
+
+def test_number_given_twice_leaves_one_index_out(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database of an early Optuna, in which that happened, is opened all the same."""
+    forget(store.engine)
+    sql(store.engine, "DROP INDEX tunesvc_trials_number")
+    study = optuna.create_study(storage=RDBStorage(store.url))
+    for _ in range(2):
+        sql(
+            store.engine,
+            "INSERT INTO trials (study_id, number, state) VALUES (:study, 0, 'RUNNING')",
+            study=study._study_id,
+        )
+    with open_store(store.url) as opened:
+        assert indexes(opened.engine) == OURS - {"tunesvc_trials_number"}
+        assert tables(opened.engine, "tunesvc") == TABLES
+    assert "without the index tunesvc_trials_number" in caplog.text
+
+
+def test_indexes_on_another_owners_tables(
+    empty_url: str, guest: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who may use Optuna's tables, and not change them, goes without."""
+    RDBStorage(empty_url)
+    owner = create_engine(empty_url, poolclass=NullPool)
+    sql(owner, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {guest}")
+    sql(owner, f"GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO {guest}")
+    sql(owner, f"CREATE SCHEMA tunesvc AUTHORIZATION {guest}")
+    assert _installation(make_url(empty_url).set(username=guest).render_as_string())
+    assert indexes(owner) == set()
+    assert "must be owner of" in caplog.text
+
+
 def test_newer_tables_are_refused(store: Store) -> None:
     """Tables of a later tunesvc: what to install; nothing is changed."""
     sql(store.engine, "UPDATE tunesvc.alembic_version SET version_num = '9999'")
@@ -166,7 +225,8 @@ def test_killed_in_the_middle(store: Store) -> None:
 def test_studies_of_earlier_versions_are_taken_over(store: Store) -> None:
     """State that was kept in Optuna's attributes; running trials get a lease that is free."""
     forget(store.engine)
-    study = optuna.create_study(storage=store.optuna, study_name="ours")
+    plain = store.plain()
+    study = optuna.create_study(storage=plain, study_name="ours")
     study.set_user_attr("tunesvc:digest", "d")
     study.set_user_attr("tunesvc:paused", True)
     done, running = study.ask(), study.ask()
@@ -175,10 +235,10 @@ def test_studies_of_earlier_versions_are_taken_over(store: Store) -> None:
     running.set_user_attr("grid", 3)
     for step in range(2):
         running.report(0.5, step)
-    fresh = optuna.create_study(storage=store.optuna, study_name="fresh")
+    fresh = optuna.create_study(storage=plain, study_name="fresh")
     fresh.set_user_attr("tunesvc:digest", "e")
     fresh.set_user_attr("tunesvc:paused", False)
-    optuna.create_study(storage=store.optuna, study_name="foreign").ask()
+    optuna.create_study(storage=plain, study_name="foreign").ask()
 
     with open_store(store.url):
         pass

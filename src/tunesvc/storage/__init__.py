@@ -20,12 +20,14 @@ from tunesvc import places
 from tunesvc.storage import engines, server
 from tunesvc.storage.address import VARIABLE, given, redact
 from tunesvc.storage.failures import explain, guard
+from tunesvc.storage.lean import Lean
 from tunesvc.storage.patience import OUTAGE_SECONDS, is_passing, nothing, patiently
 from tunesvc.storage.tables import prepare
 
 __all__ = [
     "OUTAGE_SECONDS",
     "VARIABLE",
+    "Lean",
     "Store",
     "explain",
     "guard",
@@ -44,15 +46,27 @@ class _Sql:
 
 @dataclass(frozen=True)
 class Store:
-    """An open database."""
+    """An open database.
+
+    Args:
+        optuna: everything, equal to Optuna's own view.
+        history: what samplers and pruners look at: no user attributes, which are kilobytes a trial,
+            and running trials without their steps.
+        plain: makes a storage of Optuna's own, for its dashboard.
+    """
 
     engine: Engine
-    optuna: BaseStorage
+    optuna: Lean
+    history: Lean
+    plain: Callable[[], BaseStorage]
     url: str = field(repr=False)  # may hold a password: never to be printed
     safe_url: str
     embedded: bool
     revive: Callable[[], None]  # starts the embedded server again if it was killed; else nothing
-    fresh: Callable[[], BaseStorage]  # Optuna's view of it, without what was read before
+
+    def fresh(self) -> Lean:
+        """Return `optuna` with nothing read yet."""
+        return self.optuna.fresh()
 
 
 @contextmanager
@@ -91,8 +105,16 @@ def _opened(url: URL, connections: int, home: Path | None = None) -> Iterator[St
     revive = nothing if home is None else partial(server.revive, home)
     try:
         with guard():  # whatever the block meets in the database is told in words
-            fresh = partial(get_storage, storage)
-            yield Store(storage.engine, fresh(), secret, shown, home is not None, revive, fresh)
+            yield Store(
+                engine=storage.engine,
+                optuna=Lean(storage, whole=True),
+                history=Lean(storage, whole=False),
+                plain=partial(get_storage, storage),
+                url=secret,
+                safe_url=shown,
+                embedded=home is not None,
+                revive=revive,
+            )
     finally:
         storage.remove_session()
         storage.engine.dispose()

@@ -1,11 +1,21 @@
-"""How we connect: the settings of an engine, and Optuna's storage on it."""
+"""How we connect: the settings of an engine, and Optuna's storage on it.
+
+Why: 2026-11: a ping at every checkout (`pool_pre_ping`) is a round trip before each statement. The
+server says on the socket that it has closed a connection, so only a connection that has something
+to say is pinged. What is lost in silence is lost within a statement, and the callers try again.
+"""
 
 from __future__ import annotations
 
+import select
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from optuna.storages import RDBStorage
-from sqlalchemy import URL
+from psycopg2.extensions import connection as Driver
+from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy.exc import InvalidatePoolError
 
 
 def settings(url: URL) -> dict[str, Any]:
@@ -14,14 +24,14 @@ def settings(url: URL) -> dict[str, Any]:
     A statement ends within about 15 seconds, whatever happens: the server ends a slow one after 15;
     packets that the network swallows are missed after 10 (`tcp_user_timeout`), and on a connection
     that only waits for an answer, by the second unanswered keepalive, after 10 too. Over a Unix
-    socket these do nothing, and are not needed.
+    socket these do nothing, and are not needed. To compile a query (`jit`) would take longer than
+    our longest one takes.
 
     Source: notes/optuna-on-postgres.md §9; tcp(7) for how TCP_USER_TIMEOUT and keepalives combine.
     """
-    ours = "-c timezone=UTC -c lock_timeout=5s -c statement_timeout=15s"
+    ours = "-c timezone=UTC -c lock_timeout=5s -c statement_timeout=15s -c jit=off"
     options = " ".join(filter(None, (str(url.query.get("options", "")), ours)))
     return {
-        "pool_pre_ping": True,
         "pool_recycle": 1800,
         "hide_parameters": True,
         "connect_args": {
@@ -41,9 +51,45 @@ def storage(url: URL, engine_settings: dict[str, Any], *, has_tables: bool) -> R
     """Return Optuna's storage, which makes its tables unless there are some."""
     # Optuna fills in {SCHEMA_VERSION}: braces of a password have to be doubled.
     address = url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    return RDBStorage(
+    made = RDBStorage(
         address,
         engine_kwargs=engine_settings,
         skip_table_creation=has_tables,
         skip_compatibility_check=True,  # `tables.prepare` sees to it
     )
+    _replace_closed_connections(made.engine)
+    return made
+
+
+def _replace_closed_connections(engine: Engine) -> None:
+    def check(connection: Driver, _record: Any, _proxy: Any) -> None:
+        try:
+            if _has_something_to_say(connection):
+                engine.dialect.do_ping(connection)  # type: ignore[arg-type]
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(engine, "checkout", check)
+
+
+def _has_something_to_say(connection: Driver) -> bool:
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)  # a socket that was closed counts too
+    return bool(poll.poll(0))
+
+
+@contextmanager
+def alone(engine: Engine) -> Iterator[Connection]:
+    """Lend a connection on which every statement is a transaction, and a round trip, of its own.
+
+    Not by SQLAlchemy's isolation level AUTOCOMMIT: when the connection goes back to the pool, that
+    lets psycopg2 send a SET, a trip which no event shows.
+    """
+    with engine.connect() as connection:
+        driver: Any = connection.connection.dbapi_connection
+        driver.autocommit = True
+        try:
+            yield connection
+        finally:
+            if not driver.closed:
+                driver.autocommit = False

@@ -79,7 +79,8 @@ _CASES = (
         (),
         ("unsupported startup parameter",),
         "a connection pooler stands before Postgres",
-        "give the URL of Postgres itself: the pooler does not pass on the settings of a session",
+        "PgBouncer: set ignore_startup_parameters = options, and have the connect_query of each "
+        "database SET timezone, lock_timeout and statement_timeout; or give the URL of Postgres",
     ),
     _Case(
         ("57P03",),

@@ -12,6 +12,7 @@ Optuna would make its next tables among ours. So that user's search_path leaves 
 from __future__ import annotations
 
 import logging
+import time
 from typing import NamedTuple
 
 import optuna
@@ -21,9 +22,11 @@ from sqlalchemy import URL, Connection, NullPool, create_engine, text
 from tunesvc.errors import StorageError
 from tunesvc.storage import engines, migrations
 
+LOCK_SECONDS, LOOK_SECONDS = 60.0, 0.05
+
 
 class _Sql:
-    LOCK_TABLES = text("SELECT pg_advisory_xact_lock(1952539244, 0)")
+    LOCK_TABLES = text("SELECT pg_try_advisory_xact_lock(1952539244, 0)")
     PATIENCE = text("SET LOCAL lock_timeout = '60s'; SET LOCAL statement_timeout = '120s'")
     HAS_TABLES = text("""
         SELECT to_regclass('alembic_version') IS NOT NULL,
@@ -67,8 +70,7 @@ def prepare(url: URL) -> None:
         if _found(lock) == _CURRENT:
             return
         lock.rollback()
-        lock.execute(_Sql.PATIENCE)
-        lock.execute(_Sql.LOCK_TABLES)
+        _alone(lock)
         # Each step has a connection of its own, which sees the search_path of the step before.
         with engine.begin() as connection:
             connection.execute(_Sql.LEAVE_SCHEMA_OUT)
@@ -81,6 +83,24 @@ def prepare(url: URL) -> None:
                 connection.execute(_Sql.PATIENCE)
                 migrations.upgrade(connection, found.ours)
                 connection.execute(_Sql.LEAVE_SCHEMA_OUT)
+
+
+def _alone(connection: Connection) -> None:
+    """Hold the lock until the transaction ends.
+
+    Whoever has the lock needs another connection. Who waits holds none: before a pooler, those that
+    wait would keep all there are.
+    """
+    deadline = time.monotonic() + LOCK_SECONDS
+    while not connection.scalar(_Sql.LOCK_TABLES):
+        connection.rollback()
+        if time.monotonic() > deadline:
+            raise StorageError(
+                "the tables are being made by another process",
+                f"it has not come to an end in {LOCK_SECONDS:.0f} seconds",
+                "try again in a moment; else look for a tunesvc process that hangs",
+            )
+        time.sleep(LOOK_SECONDS)
 
 
 def _found(connection: Connection) -> _Found:
