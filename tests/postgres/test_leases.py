@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from itertools import chain
 from typing import Any
 
 import optuna
@@ -17,7 +19,19 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from tunesvc import leases as rooms
-from tunesvc.leases import MEMORY, Fenced, Given, Lease, LeaseLost, Leases, Leave, Terms, held
+from tunesvc.leases import (
+    MEMORY,
+    Fenced,
+    Given,
+    Lease,
+    LeaseLost,
+    Leases,
+    Leave,
+    Nothing,
+    Terms,
+    Watch,
+    held,
+)
 from tunesvc.storage import Store, open_store
 
 AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
@@ -36,6 +50,22 @@ with open_store() as store:
     lease = leases.claim(study._study_id, Terms(trials=9, seconds=0.6))
     print(lease.trial_id, leases.worker_id, flush=True)
     time.sleep(60)
+"""
+
+
+# Holds a trial that it works on and one that waits, and hangs.
+HANGER = """
+import sys, time, optuna
+from tunesvc.leases import Leases, Terms
+from tunesvc.storage import open_store
+with open_store() as store:
+    study = optuna.load_study(study_name=sys.argv[1], storage=store.optuna)
+    leases = Leases(store.engine)
+    terms = Terms(trials=9, seconds=0.6, stall_seconds=0.5)
+    leases.watch(leases.claim(study._study_id, terms)).is_training = True
+    leases.claim(study._study_id, terms, spare=True)
+    with store.engine.connect():  # whoever hangs may hang with the pool's only connection
+        time.sleep(60)
 """
 
 
@@ -68,16 +98,21 @@ def third(store: Store) -> Iterator[Leases]:
 
 def fenced(store: Store, lease: Lease) -> Fenced:
     """The storage through which a leased trial is written."""
-    made = Fenced(store.optuna, store.engine)
-    made.work_on(lease)
-    return made
+    return Fenced(store.optuna, store.engine, lease)
 
 
 def claim(leases: Leases, study: optuna.Study, terms: Terms = TERMS) -> Lease:
     """Claim where there is something to claim."""
     lease = leases.claim(study._study_id, terms)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     return lease
+
+
+def nothing(leases: Leases, study: optuna.Study, terms: Terms = TERMS) -> Nothing:
+    """Claim where there is nothing to claim."""
+    found = leases.claim(study._study_id, terms)
+    assert isinstance(found, Nothing)
+    return found
 
 
 def fail(leases: Leases, lease: Lease, why: str) -> str | None:
@@ -101,16 +136,51 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
     return found
 
 
+def attempts(leases: Leases) -> dict[int, int]:
+    """Return how many attempts at each leased trial ended badly, by its number."""
+    asked = text("SELECT number, attempts FROM tunesvc.lease JOIN trials USING (trial_id)")
+    with leases.engine.connect() as connection:
+        return {row.number: row.attempts for row in connection.execute(asked)}
+
+
+def lose(leases: Leases) -> None:
+    """Have a worker vanish, with all that it holds."""
+    leases._renewal.end()
+    rooms.expire(leases.engine, leases.worker_id)
+
+
 def _work(url: str) -> list[int]:
     """Run trials until the budget of 50 is spent; return their numbers."""
     mine = []
     with open_store(url) as store, closing(Leases(store.engine)) as leases:
         study = optuna.load_study(study_name="s", storage=store.optuna)
         while lease := leases.claim(study._study_id, Terms(trials=50)):
+            assert isinstance(lease, Lease)
             assert not lease.resumed
             mine.append(lease.number)
             fenced(store, lease).set_trial_state_values(lease.trial_id, TrialState.COMPLETE, [1.0])
-            leases.release(lease)
+            leases.forget(lease)
+    return mine
+
+
+def _eight_work_ahead(url: str) -> list[int]:
+    """Be eight workers; return their numbers."""
+    with ThreadPoolExecutor(8) as workers:
+        return list(chain(*workers.map(_work_ahead, [url] * 8)))
+
+
+def _work_ahead(url: str) -> list[int]:
+    """Run trials until the budget of 40 is spent, and claim the next ahead; return numbers."""
+    mine = []
+    terms, spare = Terms(trials=40), None
+    with open_store(url) as store, closing(Leases(store.engine)) as leases:
+        study = optuna.load_study(study_name="s", storage=store.optuna)
+        while lease := spare or leases.claim(study._study_id, terms):
+            assert isinstance(lease, Lease)
+            mine.append(lease.number)
+            spare = leases.claim(study._study_id, terms, spare=True)
+            fenced(store, lease).tell(lease.trial_id, TrialState.COMPLETE, 1.0)
+            leases.forget(lease)
     return mine
 
 
@@ -137,7 +207,7 @@ def test_a_killed_worker_s_trial_is_taken_over(
     assert held(store.engine, study._study_id) == {int(trial_id)}
     one = Terms(trials=1, seconds=30)
     time.sleep(1.0)  # longer than the lease: it is renewed
-    assert leases.claim(study._study_id, one) is None
+    assert nothing(leases, study, one) == Nothing("spent", under_way=1)
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     lease = until(lambda: leases.claim(study._study_id, one))
@@ -183,7 +253,7 @@ def test_the_budget_holds_no_takeover_up(
     others.release(claim(others, study, one))
     again = claim(leases, study, one)
     assert (again.number, again.resumed) == (0, True)
-    assert others.claim(study._study_id, one) is None
+    assert nothing(others, study, one).why == "spent"
 
 
 def test_given_configurations_come_first_and_once(store: Store, study: optuna.Study) -> None:
@@ -203,6 +273,7 @@ def test_given_configurations_come_first_and_once(store: Store, study: optuna.St
 def test_whose_claim_was_committed_but_not_answered(study: optuna.Study, leases: Leases) -> None:
     """A worker finds again what it holds without knowing; no trial is begun twice, none counts."""
     first = claim(leases, study)
+    leases.forget(first)  # as if it had not come
     again = claim(leases, study)
     assert again.number == first.number
     assert again.token > first.token
@@ -219,10 +290,11 @@ def test_a_lost_lease_writes_nothing(
     claim(leases, study)
     storage, trial_id = fenced(store, lost), lost.trial_id
     storage.set_trial_param(trial_id, "x", 0.5, optuna.distributions.FloatDistribution(0, 1))
+    storage.set_trial_system_attr(trial_id, "a", 1)
     for write in (
         lambda: storage.set_trial_intermediate_value(trial_id, 1, 0.5),
         lambda: storage.set_trial_user_attr(trial_id, "a", 1),
-        lambda: storage.set_trial_system_attr(trial_id, "a", 1),
+        lambda: storage.tell(trial_id, TrialState.PRUNED, steps={1: 0.5}),
         lambda: storage.set_trial_state_values(trial_id, TrialState.COMPLETE, [1.0]),
         lambda: leases.note_attempt(lost, "why", alike="why"),
     ):
@@ -290,7 +362,8 @@ def test_attempts_end_in_a_failure_with_every_reason(
     """Two of its workers vanish, the third attempt raises: FAIL, and why each time."""
     for worker in (others, leases):
         claim(worker, study, SHORT)
-        worker._renewal.hold(None)
+        for watch in worker._renewal.watches():
+            worker._renewal.let_go(watch.lease)
         time.sleep(0.7)
         with worker.engine.begin() as connection:
             connection.execute(text("UPDATE tunesvc.lease SET worker_id = 'gone'"))
@@ -310,15 +383,17 @@ def test_a_trial_whose_workers_all_vanish_is_told_by_the_next(
     study: optuna.Study, leases: Leases
 ) -> None:
     """Nobody is left to tell it but whoever asks for work."""
-    claim(leases, study, SHORT)
+    last: Lease | Nothing = claim(leases, study, SHORT)
     leases._renewal.end()
     for _ in range(3):
+        assert isinstance(last, Lease)
+        leases.forget(last)
         with leases.engine.begin() as connection:
             connection.execute(
                 text("UPDATE tunesvc.lease SET worker_id = 'gone', expires_at = '-infinity'")
             )
         last = leases.claim(study._study_id, Terms(trials=1, seconds=0.6))
-    assert last is None
+    assert last == Nothing("spent")
     assert study.get_trials()[0].state is TrialState.FAIL
 
 
@@ -331,7 +406,7 @@ def test_trials_that_fail_alike_pause_the_study(store: Store, study: optuna.Stud
         now = standing(study, store)
         assert now.paused
         assert "3 trials in a row failed alike: RuntimeError: no file 2" in now.why
-        assert leases.claim(study._study_id, TERMS) is None
+        assert nothing(leases, study).why == "paused"
         rooms.resume(store.engine, study._study_id)
         fail(leases, claim(leases, study), "RuntimeError: no file 4")
         assert not standing(study, store).paused
@@ -404,13 +479,12 @@ def test_orders_reach_whoever_trains(
     store: Store, study: optuna.Study, leases: Leases, order: Callable[..., None]
 ) -> None:
     """Within a third of the lease, at the next batch."""
-    claim(leases, study, SHORT)
-    assert leases.watch is not None
-    leases.watch.tick()
+    watch = leases.watch(claim(leases, study, SHORT))
+    watch.tick()
     order(store.engine, study._study_id)
-    until(lambda: leases.watch is not None and leases.watch.leave)
+    until(lambda: watch.leave)
     with pytest.raises(Leave):
-        leases.watch.tick()
+        watch.tick()
 
 
 def test_a_stopped_study_is_served_by_later_workers(
@@ -419,44 +493,43 @@ def test_a_stopped_study_is_served_by_later_workers(
     """Those that run at the moment leave it for good."""
     rooms.stop(store.engine, study._study_id)
     assert leases.is_stopped(study._study_id)
-    assert leases.claim(study._study_id, TERMS) is None
+    assert nothing(leases, study).why == "stopped"
     with closing(Leases(store.engine)) as later:
         assert not later.is_stopped(study._study_id)
-        assert later.claim(study._study_id, TERMS) is not None
+        assert claim(later, study)
 
 
 def test_who_lost_its_lease_learns_it(store: Store, study: optuna.Study, leases: Leases) -> None:
     """The thread that renews finds another's token, and the next batch is the last."""
-    claim(leases, study, SHORT)
+    watch = leases.watch(claim(leases, study, SHORT))
     with store.engine.begin() as connection:
         connection.execute(text("UPDATE tunesvc.lease SET token = nextval('tunesvc.token')"))
-    until(lambda: leases.watch is not None and leases.watch.is_lost)
+    until(lambda: watch.is_lost)
     with pytest.raises(LeaseLost):
-        leases.watch.tick()  # type: ignore[union-attr]
+        watch.tick()
 
 
 def test_the_hours_are_the_server_s(store: Store, study: optuna.Study, leases: Leases) -> None:
     """From the first trial on; after them none begins, and those under way are told."""
     terms = Terms(trials=9, hours=1, seconds=0.6)
-    claim(leases, study, terms)
-    assert leases.watch is not None
-    assert not leases.watch.is_over
+    lease = claim(leases, study, terms)
+    watch = leases.watch(lease)
+    assert not watch.is_over
     with store.engine.begin() as connection:
         connection.execute(
             text("UPDATE tunesvc.study SET started_at = now() - interval '61 minutes'")
         )
-    until(lambda: leases.watch is not None and leases.watch.is_over)
+    until(lambda: watch.is_over)
     with closing(Leases(store.engine)) as others:
-        assert others.claim(study._study_id, terms) is None
-        assert leases.watch is not None
-        leases.release(leases.watch.lease)
+        assert nothing(others, study, terms).why == "over"
+        leases.release(lease)
         assert claim(others, study, terms).is_over
     assert standing(study, store, 1).is_over
 
 
 def test_renewal_outlives_its_connection(store: Store, study: optuna.Study, leases: Leases) -> None:
     """Sessions that the server ends are replaced, and the lease is never seen as free."""
-    claim(leases, study, SHORT)
+    watch = leases.watch(claim(leases, study, SHORT))
     kill = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE pid <> pg_backend_pid() AND datname = current_database()")  # fmt: skip
     for _ in range(4):
@@ -464,8 +537,7 @@ def test_renewal_outlives_its_connection(store: Store, study: optuna.Study, leas
             connection.execute(kill)
         time.sleep(0.3)
         assert len(held(store.engine, study._study_id)) == 1
-    assert leases.watch is not None
-    leases.watch.tick()
+    watch.tick()
 
 
 def test_a_failure_for_want_of_memory_is_seen_by_samplers(
@@ -476,6 +548,7 @@ def test_a_failure_for_want_of_memory_is_seen_by_samplers(
     storage = fenced(store, lease)
     viewed = optuna.load_study(study_name="s", storage=storage)
     optuna.Trial(viewed, lease.trial_id).set_constraint(MEMORY, 1.0)
+    storage.report(lease.trial_id, {}, {})
     fail(leases, lease, "out of memory")
     (shown,) = viewed.get_trials(states=(TrialState.PRUNED,))
     assert shown.constraints == {MEMORY: 1.0}
@@ -489,26 +562,198 @@ def test_other_studies_trials_are_theirs(store: Store, study: optuna.Study, leas
     assert claim(leases, study).resumed is False
     assert held(store.engine, other._study_id) == frozenset()
     optuna.delete_study(storage=store.optuna, study_name="other")
-    assert leases.claim(other._study_id, TERMS) is None
+    assert nothing(leases, other).why == "gone"
 
 
 def test_workers_are_listed(store: Store, study: optuna.Study) -> None:
-    """Who, where, on what, as long as they have not left."""
+    """Who, where, on what (not what waits for its turn), as long as they have not left."""
     with closing(Leases(store.engine, device="cpu", studies=["s"])) as leases:
-        lease = claim(leases, study)
+        given_back, lease = claim(leases, study), claim(leases, study)
+        leases.release(given_back)
+        assert leases.claim(study._study_id, TERMS, spare=True)
         fenced(store, lease).report(lease.trial_id, {1: 0.5, 2: 0.6}, {})
         (worker,) = rooms.workers(store.engine)
         assert (worker.pid, worker.device, worker.studies) == (os.getpid(), "cpu", ("s",))
-        assert (worker.study, worker.trial, worker.epoch) == ("s", 0, 2)
+        assert (worker.study, worker.trial, worker.epoch) == ("s", 1, 2)
         assert not worker.is_lost
     assert rooms.workers(store.engine) == []
 
 
 def test_what_fitted_is_remembered(leases: Leases) -> None:
     """The smallest, for each device, backbone, resolution and strategy."""
-    place = {"device": "d", "backbone": "b", "image_size": 64, "strategy": "full"}
+    place: dict[str, Any] = {"device": "d", "backbone": "b", "image_size": 64, "strategy": "full"}
     assert leases.fitted(**place) is None
     for size in (32, 8, 16):
         leases.note_fitted(size, **place)
     assert leases.fitted(**place) == 8
+    with closing(Leases(leases.engine)) as others:
+        assert others.fitted(**place) == 8
+        leases.note_fitted(4, **place)
+        assert others.fitted(**place) == 8  # until its own memory was too small
+        assert others.fitted(anew=True, **place) == 4
     assert leases.fitted(**place | {"image_size": 32}) is None
+
+
+def test_thirty_two_workers_begin_exactly_the_budget(
+    study: optuna.Study, storage_url: str, at_once: AtOnce
+) -> None:
+    """Each claims its next trial while it runs one: 40 trials, every number once."""
+    found = at_once(_eight_work_ahead, [storage_url] * 4)
+    assert sorted(number for numbers in found for number in numbers) == list(range(40))
+    assert {trial.state for trial in study.get_trials()} == {TrialState.COMPLETE}
+    assert len(study.get_trials()) == 40
+
+
+def test_a_budget_that_was_lowered_binds_who_has_not_read_it(
+    study: optuna.Study, leases: Leases
+) -> None:
+    """The stored file counts, for a worker that knows an older one; a raised one it has to read."""
+    study.set_user_attr("tunesvc:spec", {"budget": {"trials": 2}})
+    found = []
+    for _ in range(3):
+        found.append(leases.claim(study._study_id, TERMS))
+    assert [bool(each) for each in found] == [True, True, False]
+    assert found[-1] == Nothing("spent", under_way=2)
+    study.set_user_attr("tunesvc:spec", {"budget": {"trials": 100}})
+    assert nothing(leases, study, Terms(trials=2)).why == "spent"
+    assert claim(leases, study, Terms(trials=3)).number == 2
+
+
+def test_many_given_configurations(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """More than travel with one claim, and others begin them meanwhile: each in its turn, once."""
+    given = [Given({"x": float(index)}, {"grid": index}) for index in range(140)]
+    terms = Terms(trials=150, given=given)
+    first = claim(leases, study, terms)
+    with closing(Leases(store.engine)) as others:
+        for _ in range(100):
+            claim(others, study, terms)
+        for _ in range(40):
+            claim(leases, study, terms)
+    trials = study.get_trials()
+    assert first.given is given[0]
+    assert [trial.user_attrs.get("grid") for trial in trials] == [*range(140), None]
+    assert trials[139].system_attrs == {"fixed_params": {"x": 139.0}}
+
+
+def test_a_worker_holds_several(study: optuna.Study, leases: Leases, store: Store) -> None:
+    """Each is renewed, judged, ordered, written and given back for itself."""
+    one, two, three = (claim(leases, study, SHORT) for _ in range(3))
+    time.sleep(1.0)  # longer than a lease
+    assert held(store.engine, study._study_id) == {one.trial_id}  # the others wait for their turn
+    with store.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE tunesvc.lease SET token = nextval('tunesvc.token') WHERE trial_id = :id"),
+            {"id": two.trial_id},
+        )
+    until(lambda: leases.watch(two).is_lost)
+    assert not leases.watch(one).is_lost
+    assert leases.note_attempt(three, "broken", alike="broken") is None
+    assert attempts(leases) == {0: 0, 1: 0, 2: 1}
+    fenced(store, one).report(one.trial_id, {1: 0.5}, {})
+    assert [leases.holds(lease) for lease in (one, two, three)] == [True, False, True]
+    leases.release(one)
+    assert leases.watch(one) is not leases.watch(one)  # stand-ins
+
+
+def test_what_is_claimed_ahead_leaves_enough_for_others(
+    study: optuna.Study, leases: Leases, others: Leases, third: Leases
+) -> None:
+    """Of five trials, with two other workers, one may have two more; with none left, the rest."""
+    five = Terms(trials=5)
+    claim(leases, study, five)
+    ahead = [leases.claim(study._study_id, five, spare=True) for _ in range(3)]
+    assert [bool(each) for each in ahead] == [True, True, False]
+    assert ahead[-1] == Nothing("spare", under_way=3)
+    assert isinstance(ahead[0], Lease)
+    assert leases.watch(ahead[0]).is_waiting
+    third.close()
+    assert claim(others, study, five).number == 3
+    assert leases.claim(study._study_id, five, spare=True) == Nothing("spare", under_way=4)
+    others.close()
+    assert leases.claim(study._study_id, five, spare=True)
+    assert leases.claim(study._study_id, five, spare=True)
+    assert leases.claim(study._study_id, five, spare=True) == Nothing("spent", under_way=5)
+
+
+def test_what_was_given_back_may_be_spare_too(
+    study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """It counts among what is left, and goes first."""
+    two = Terms(trials=2)
+    claim(leases, study, two)
+    given_back = claim(others, study, two)
+    others.release(given_back)
+    assert leases.claim(study._study_id, two, spare=True) == Nothing("spare", under_way=2)
+    others.close()
+    ahead = leases.claim(study._study_id, two, spare=True)
+    assert isinstance(ahead, Lease)
+    assert ahead.trial_id == given_back.trial_id
+
+
+def test_what_waited_with_a_lost_worker_costs_no_attempt(
+    store: Store, study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """It was at most drawn; what was reported on, or begun for as long as a renewal, was begun."""
+    for each in range(4):
+        assert others.claim(study._study_id, SHORT, spare=each > 0)
+    waiting = [watch for watch in others._renewal.watches() if watch.is_waiting]
+    assert [watch.lease.number for watch in waiting] == [1, 2, 3]
+    fenced(store, waiting[0].lease).report(waiting[0].lease.trial_id, {}, {"run": 1})
+    waiting[1].begin()
+    drawn, storage = waiting[2].lease.trial_id, fenced(store, waiting[2].lease)
+    storage.set_trial_param(drawn, "x", 0.5, optuna.distributions.FloatDistribution(0, 1))
+    storage.report(drawn, {}, {})
+    asked = text("SELECT count(*) FROM tunesvc.lease WHERE waits")
+    with store.engine.connect() as connection:
+        until(lambda: connection.scalar(asked) == 1)
+    lose(others)
+    assert [claim(leases, study).resumed for _ in range(4)] == [True] * 4
+    assert attempts(leases) == {0: 1, 1: 1, 2: 1, 3: 0}
+
+
+def test_a_hung_worker_gives_back_what_waited(
+    store: Store, study: optuna.Study, storage_url: str, leases: Leases
+) -> None:
+    """At once, without an attempt; the trial that it worked on has one more."""
+    environment = os.environ | {"TUNESVC_STORAGE": storage_url}
+    command = [sys.executable, "-c", HANGER, "s"]
+    done = subprocess.run(command, env=environment, timeout=30, check=False, capture_output=True)
+    assert done.returncode == 70, done.stderr
+    assert held(store.engine, study._study_id) == frozenset()
+    assert attempts(leases) == {0: 1, 1: 0}
+
+
+def test_who_waits_is_not_judged_but_keeps_nobody_alive(store: Store) -> None:
+    """As long as another trial advances; when none is worked on, not for ever."""
+    lease = Lease(1, 1, 0, 1, resumed=False)
+    terms = Terms(trials=9, seconds=1000, stall_seconds=10)
+    waiting = Watch(lease, terms, is_training=True, is_waiting=True)
+    assert [waiting.is_stalled(9) for _ in range(5)] == [False] * 5
+    waiting.begin()
+    assert [waiting.is_stalled(9) for _ in range(3)] == [False, False, True]
+    with closing(Leases(store.engine)) as leases:
+        ahead, now = Watch(lease, terms, is_waiting=True), Watch(lease, terms)
+        forgets = leases._renewal._has_forgotten
+        assert [forgets([ahead, now], 800), forgets([ahead, now], 800)] == [False, False]
+        assert [forgets([ahead], 800), forgets([ahead], 800)] == [False, True]
+
+
+def test_a_trial_is_known_without_reading_it(
+    store: Store, study: optuna.Study, leases: Leases
+) -> None:
+    """What Fenced says of it is what stands in the database, however it began."""
+    study.enqueue_trial({"x": 0.5}, user_attrs={"why": "a person"})
+    terms = Terms(trials=9, given=[Given({"x": 0.25}, {"default": "a"})])
+    enqueued, given, new = (claim(leases, study, terms) for _ in range(3))
+    leases.release(new)
+    for lease in (enqueued, given, claim(leases, study, terms)):
+        storage = fenced(store, lease)
+        trial = optuna.Trial(optuna.load_study(study_name="s", storage=storage), lease.trial_id)
+        trial.suggest_float("x", 0, 1)
+        trial.suggest_categorical("kind", ["a", None, 1.5])
+        trial.set_constraint("size", -1.0)
+        storage.report(lease.trial_id, {1: 0.5, 2: float("-inf")}, {"history": [{"a": (1, 2)}]})
+        assert storage.get_trial(lease.trial_id) == store.fresh().get_trial(lease.trial_id)
+        storage.tell(lease.trial_id, TrialState.PRUNED, steps={3: 0.75})
+        assert storage.get_trial(lease.trial_id) == store.fresh().get_trial(lease.trial_id)
+        assert storage.get_trial(lease.trial_id).value == 0.75

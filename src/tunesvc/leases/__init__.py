@@ -1,13 +1,16 @@
 """Who runs which trial: claim, renew, give back, take over; and what is wanted of the workers.
 
 claims    one transaction for each: take a trial over or begin it, note a bad attempt
-renewal   the thread that keeps a lease alive, and learns that it was lost
+renewal   the thread that keeps leases alive, and learns that one was lost
+worker    the leases of one worker
 fenced    Optuna's storage for one leased trial
 control   pause, resume, stop, put back failed trials, list workers
+words     what there is to say of a trial, for the database
+trips     one statement, one round trip
 sql       every statement
 """
 
-from tunesvc.leases.claims import Given, Lease, LeaseLost, Terms
+from tunesvc.leases.claims import Given, Lease, LeaseLost, Nothing, Terms
 from tunesvc.leases.control import (
     Standing,
     Worker,
@@ -32,6 +35,7 @@ __all__ = [
     "LeaseLost",
     "Leases",
     "Leave",
+    "Nothing",
     "Standing",
     "Terms",
     "Watch",

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Row
+from sqlalchemy import Connection, Engine
 
-from tunesvc.leases import sql
+from tunesvc.leases import sql, trips
 
 FAILURES_IN_A_ROW = 3  # of one study, alike: it is paused
+WINDOW = 64  # so many given configurations travel with a claim
+
+Why = Literal["gone", "paused", "stopped", "over", "spent", "spare"]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A configuration that must run: Optuna's parameters, and the user attribute that marks it."""
+
+    params: Mapping[str, Any]
+    mark: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -25,6 +38,9 @@ class Lease:
             under an earlier one is out of date.
         is_over: the budget's hours are: it is only to be told.
         epoch: the last that was finished and kept, when it was claimed.
+        started_at: when this claim created the trial (UTC, as Optuna stores it); None: it was
+            there before, and may hold anything.
+        given: what it was created with.
     """
 
     study_id: int
@@ -35,14 +51,25 @@ class Lease:
     generation: int = 0
     is_over: bool = False
     epoch: int = 0
+    started_at: datetime | None = None
+    given: Given | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
-class Given:
-    """A configuration that must run: Optuna's parameters, and the user attribute that marks it."""
+class Nothing:
+    """There is no trial to run. It is false, as a lease is true.
 
-    params: Mapping[str, Any]
-    mark: Mapping[str, Any]
+    Args:
+        why: the study is gone (deleted), paused, or stopped for this worker; its hours are over, or
+            its trials spent; or a spare one was asked for, and others would go without.
+        under_way: so many trials of the study have a lease: they run, or wait to be taken over.
+    """
+
+    why: Why
+    under_way: int = 0
+
+    def __bool__(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -74,79 +101,82 @@ class LeaseLost(Exception):  # noqa: N818 (a message to whoever runs the trial, 
     """Somebody else may be running the trial, or it is over: not a word more is written to it."""
 
 
-def claim(engine: Engine, worker_id: str, study_id: int, terms: Terms) -> Lease | None:
-    """Take over a trial that nobody runs any more, or begin one, in one transaction.
+@dataclass(frozen=True)
+class Claimant:
+    """A worker that asks for trials.
 
-    Returns:
-        None when there is nothing to run: the budget is spent, the study is paused, stopped or
-        deleted.
+    Args:
+        held: the tokens that it knows of; its other leases may be taken: a reply was lost.
+        given: how many given configurations each study had begun, when last heard.
     """
-    with engine.begin() as connection:
-        which = {
-            "study_id": study_id,
-            "worker_id": worker_id,
-            "seconds_allowed": terms.seconds_allowed,
-        }
-        connection.execute(sql.KNOW_STUDY, which)
-        study = connection.execute(sql.LOCK_STUDY, which).one_or_none()
-        if study is None or study.paused or study.stopped:
-            return None
-        taken = _take_over(connection, which, terms, study)
-        if taken is None and not study.is_over:
-            return _begin(connection, which, terms, study)
-        return taken
+
+    worker_id: str
+    held: Collection[int] = ()
+    given: dict[int, int] = field(default_factory=dict)
 
 
-def _take_over(
-    connection: Connection, which: Mapping[str, Any], terms: Terms, study: Row[Any]
-) -> Lease | None:
-    while free := connection.execute(sql.FREE_LEASE, which).one_or_none():
-        attempts, reasons = free.attempts, free.reasons
-        if free.is_lost:
-            why = f"gave no sign of life for {free.seconds:g} seconds"
-            attempts, reasons = attempts + 1, [*reasons, _reason(free.worker_id, free.epoch, why)]
-            connection.execute(sql.NOTE_TAKEOVER, which)
-        if attempts >= terms.max_attempts:
-            fail(connection, which["study_id"], free.trial_id, reasons, reasons[-1]["why"])
+def claim(
+    engine: Engine, claimant: Claimant, study_id: int, terms: Terms, *, spare: bool = False
+) -> Lease | Nothing:
+    """Take over a trial that nobody runs any more, or begin one, in one round trip.
+
+    Args:
+        spare: only if nobody else would go without; it is noted that the trial waits to be begun.
+    """
+    while True:
+        first = claimant.given.get(study_id, 0)
+        asked = _asked(claimant, study_id, terms, first) | {"spare": spare}
+        found = trips.ask(engine, sql.CLAIM, asked)
+        if "why" in found:
+            return Nothing(found["why"], found["under_way"])
+        claimant.given[study_id] = found["given"]
+        if "token" not in found:  # others have begun so many of the given: these come next
             continue
-        values = {"trial_id": free.trial_id, "attempts": attempts, "reasons": reasons}
-        mine = {"worker_id": which["worker_id"], "seconds": terms.seconds}
-        token = connection.execute(sql.TAKE_LEASE, values | mine).scalar_one()
-        return Lease(
-            which["study_id"], free.trial_id, free.number, token, resumed=True,
-            generation=study.generation, is_over=study.is_over, epoch=free.epoch,
-        )  # fmt: skip
-    return None
+        lease = _lease(study_id, found, terms)
+        if found["attempts"] < terms.max_attempts:
+            return lease
+        _end(engine, lease)
 
 
-def _begin(
-    connection: Connection, which: Mapping[str, Any], terms: Terms, study: Row[Any]
-) -> Lease | None:
-    count = connection.execute(sql.COUNT_TRIALS, which).one()
-    if count.begun >= terms.trials:
-        return None
-    begun, given = None, None
-    if count.waiting is not None:  # somebody enqueued it
-        begun = connection.execute(sql.BEGIN_WAITING, {"trial_id": count.waiting}).one_or_none()
-    if begun is None:
-        begun = connection.execute(sql.CREATE_TRIAL, {**which, "number": count.existing}).one()
-        given = terms.given[study.given] if study.given < len(terms.given) else None
-        if given is not None:
-            _mark(connection, begun.trial_id, given)
-    connection.execute(sql.COUNT_BEGUN, {**which, "given": int(given is not None)})
-    new = {**which, "trial_id": begun.trial_id, "seconds": terms.seconds}
-    token = connection.execute(sql.CREATE_LEASE, new).scalar_one()
+def _asked(claimant: Claimant, study_id: int, terms: Terms, first: int) -> dict[str, Any]:
+    given = terms.given[first : first + WINDOW]
+    return {
+        "study_id": study_id,
+        "worker_id": claimant.worker_id,
+        "held": list(claimant.held),
+        "trials": terms.trials,
+        "seconds_allowed": terms.seconds_allowed,
+        "seconds": terms.seconds,
+        "first_given": first,
+        "all_given": len(terms.given),
+        "fixed": [json.dumps(dict(each.params)) for each in given],  # as by `enqueue_trial`
+        "marks": [json.dumps(dict(each.mark)) for each in given],
+    }
+
+
+def _lease(study_id: int, found: Mapping[str, Any], terms: Terms) -> Lease:
+    began, index = found.get("started_at"), found["given"]
+    is_given = began is not None and index < len(terms.given)
     return Lease(
-        which["study_id"], begun.trial_id, begun.number, token, resumed=False,
-        generation=study.generation,
-    )  # fmt: skip
+        study_id=study_id,
+        trial_id=found["trial_id"],
+        number=found["number"],
+        token=found["token"],
+        resumed=found["resumed"],
+        generation=found["generation"],
+        is_over=found["is_over"],
+        epoch=found["epoch"],
+        started_at=None if began is None else datetime.fromisoformat(began),
+        given=terms.given[index] if is_given else None,
+    )
 
 
-def _mark(connection: Connection, trial_id: int, given: Given) -> None:
-    """Fix a new trial's parameters, in the way of Optuna's `enqueue_trial`."""
-    fixed = {"trial_id": trial_id, "key": "fixed_params", "value": json.dumps(dict(given.params))}
-    connection.execute(sql.SET_SYSTEM_ATTRIBUTE, fixed)
-    set_attributes(connection, trial_id, given.mark)
+def _end(engine: Engine, lease: Lease) -> None:
+    """Tell a trial FAIL whose workers were all lost."""
+    with suppress(LeaseLost), engine.begin() as connection:
+        check(connection, lease)
+        reasons = connection.execute(sql.ATTEMPTS, {"trial_id": lease.trial_id}).one().reasons
+        fail(connection, lease.study_id, lease.trial_id, reasons, reasons[-1]["why"])
 
 
 def set_attributes(connection: Connection, trial_id: int, attributes: Mapping[str, Any]) -> None:

@@ -92,7 +92,7 @@ def expire(engine: Engine, worker_id: str) -> None:
 
 
 def held(engine: Engine, study_id: int) -> frozenset[int]:
-    """Return the ids of the study's trials that a live worker holds."""
+    """Return the ids of the trials that live workers are at work on, one for each worker."""
     with engine.connect() as connection:
         return frozenset(connection.scalars(sql.HELD, {"study_id": study_id}))
 

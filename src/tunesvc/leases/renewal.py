@@ -1,12 +1,15 @@
-"""The thread that keeps a worker's lease alive beside training, and learns what is wanted of it.
+"""The thread that keeps a worker's leases alive beside training, and learns what is wanted of them.
 
-    training thread                      renewal thread, every third of the lease
-    tick() after each batch ──▶ beats ──▶ renews while beats come; else gives the trial up
+    training thread                      renewal thread, every third of the shortest lease
+    tick() after each batch ──▶ beats ──▶ renews all while beats come; else gives them up
     LeaseLost, Leave         ◀── Watch ◀── lost | paused | stopped | over
 
 Why: 2026-11: a renewal that fails is tried again until it succeeds or the worker ends. Postgres may
 be away for long; a healthy trial is not to die of it. Whether the lease was lost meanwhile is for
 the server to say, when it is back.
+
+Why: 2026-11: a trial that was claimed ahead is not judged while it waits for its turn, and keeps no
+hung worker alive: those judge that are worked on, and all go with the first that stands still.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psycopg2
@@ -30,7 +34,7 @@ from tenacity import (
 )
 
 from tunesvc.errors import REPLACE
-from tunesvc.leases import claims, sql
+from tunesvc.leases import claims, sql, trips
 from tunesvc.leases.claims import Lease, LeaseLost, Terms
 
 log = logging.getLogger(__name__)
@@ -51,11 +55,18 @@ class Watch:
     terms: Terms
     beats: int = 0
     is_training: bool = False  # batches are to be expected
+    is_waiting: bool = False  # claimed ahead: not begun yet
     is_over: bool = False  # the budget's hours are: the epoch under way is the last
     is_lost: bool = False
     leave: str = ""
+    claimed: float = field(default_factory=time.monotonic, repr=False)  # when, on this clock
     _seen: int = field(default=-1, repr=False)
     _still_seconds: float = field(default=0.0, repr=False)
+
+    def begin(self) -> None:
+        """Tell that its turn has come: from now on it has to advance."""
+        self.is_waiting = False
+        self.beats += 1
 
     def tick(self) -> None:
         """Tell that training advances.
@@ -76,7 +87,7 @@ class Watch:
         A process that was suspended and goes on has not hung: of a long pause only as much counts
         as a renewal takes.
         """
-        if self._seen != self.beats:
+        if self.is_waiting or self._seen != self.beats:
             self._seen, self._still_seconds = self.beats, 0.0
             return False
         self._still_seconds += min(seconds, self.terms.seconds)
@@ -87,21 +98,35 @@ class Watch:
 
 
 class Renewal(threading.Thread):
-    """Renews the lease of one worker over a connection of its own."""
+    """Renews the leases of one worker over a connection of its own."""
 
     def __init__(self, engine: Engine, worker_id: str, revive: Callable[[], None]) -> None:
         super().__init__(name="lease", daemon=True)
         self._engine, self._worker_id, self._revive = engine, worker_id, revive
-        self._connection: Connection | None = None
+        # From the start: a worker that hangs may hang with the pool's only connection in its hand.
+        self._connection: Connection | None = self._connect()
         self._ended, self._changed = threading.Event(), threading.Event()
-        self._watch: Watch | None = None
+        self._watches: dict[int, Watch] = {}  # by the lease's token
         self._looked = time.monotonic()
+        self._idle_seconds = 0.0  # leases wait, and none is worked on
         self.is_reachable = True  # whether Postgres answered the last time
 
-    def hold(self, watch: Watch | None) -> None:
-        """Keep this lease alive from now on; None: no lease."""
-        self._watch = watch
+    def hold(self, watch: Watch) -> None:
+        """Keep this lease alive from now on."""
+        self._watches[watch.lease.token] = watch
         self._changed.set()
+
+    def let_go(self, lease: Lease) -> None:
+        """Leave a lease to itself."""
+        self._watches.pop(lease.token, None)
+
+    def find(self, lease: Lease) -> Watch | None:
+        """Return the watch of a lease that is kept alive."""
+        return self._watches.get(lease.token)
+
+    def watches(self) -> list[Watch]:
+        """Return the watches of all leases that are kept alive."""
+        return list(self._watches.values())
 
     def end(self) -> None:
         """Stop renewing."""
@@ -112,15 +137,18 @@ class Renewal(threading.Thread):
     def run(self) -> None:
         """Renew until the end."""
         while not self._ended.is_set():
-            self._changed.wait(self._interval())
-            self._changed.clear()
-            if not self._ended.is_set():
+            if self._changed.wait(max(0.0, self._due() - time.monotonic())):
+                self._changed.clear()
+            else:
                 self._persist()
         self._disconnect()
 
-    def _interval(self) -> float:
-        watch = self._watch
-        return IDLE_SECONDS if watch is None else min(IDLE_SECONDS, watch.terms.seconds / 3)
+    def _due(self) -> float:
+        """Return when the next renewal is: a lease was new when it was claimed."""
+        due = self._looked + IDLE_SECONDS
+        for watch in self.watches():
+            due = min(due, max(self._looked, watch.claimed) + watch.terms.seconds / 3)
+        return due
 
     def _persist(self) -> None:
         attempts = Retrying(
@@ -139,15 +167,14 @@ class Renewal(threading.Thread):
             log.exception("a renewal failed; it is tried again")
 
     def _look(self) -> None:
-        now, watch = time.monotonic(), self._watch
+        now, watches = time.monotonic(), self.watches()
         passed, self._looked = now - self._looked, now
         try:
-            if watch is None:
-                self._show_life()
-            elif watch.is_stalled(passed):
-                self._give_up(watch)
+            stalled = [watch for watch in watches if watch.is_stalled(passed)]
+            if stalled or self._has_forgotten(watches, passed):
+                self._give_up(stalled)
             else:
-                self._renew(watch)
+                self._renew(watches)
         except BaseException:
             self._disconnect()
             raise
@@ -155,50 +182,69 @@ class Renewal(threading.Thread):
             log.warning("Postgres answers again; the lease is renewed")
         self.is_reachable = True
 
-    def _renew(self, watch: Watch) -> None:
-        lease = watch.lease
-        with self._connected().begin() as transaction:
-            which = {
-                "worker_id": self._worker_id,
-                "trial_id": lease.trial_id,
-                "token": lease.token,
-                "seconds_allowed": watch.terms.seconds_allowed,
-            }
-            found = transaction.connection.execute(sql.RENEW, which).one_or_none()
-        if found is None:
-            watch.is_lost = True
-            return
-        watch.is_over = watch.is_over or found.is_over
-        if found.paused or found.stopped:
-            watch.leave = "paused" if found.paused else "stopped"
+    def _has_forgotten(self, watches: list[Watch], seconds: float) -> bool:
+        """Whether leases have waited for too long with none being worked on."""
+        if not watches or not all(watch.is_waiting for watch in watches):
+            self._idle_seconds = 0.0
+            return False
+        terms = watches[0].terms
+        self._idle_seconds += min(seconds, terms.seconds)
+        return self._idle_seconds >= max(terms.stall_seconds, PREPARATION_SECONDS)
 
-    def _give_up(self, watch: Watch) -> None:
-        """Free the trial of a hung process, and end it: whoever tends it starts another."""
-        seconds = watch.terms.stall_seconds
-        log.critical("nothing has advanced for %.0f seconds: this worker hangs and ends", seconds)
-        why = f"hung: no batch for {seconds:g} seconds"
+    def _renew(self, watches: list[Watch]) -> None:
+        which = {
+            "worker_id": self._worker_id,
+            "trials": [watch.lease.trial_id for watch in watches],
+            "tokens": [watch.lease.token for watch in watches],
+            "waits": [watch.is_waiting for watch in watches],
+            "allowed": [watch.terms.seconds_allowed for watch in watches],
+        }
+        kept = {row.token: row for row in self._connected().execute(sql.RENEW, which)}
+        for watch in watches:
+            found = kept.get(watch.lease.token)
+            if found is None:
+                watch.is_lost = True
+                continue
+            watch.is_over = watch.is_over or found.is_over
+            if found.paused or found.stopped:
+                watch.leave = "paused" if found.paused else "stopped"
+
+    def _give_up(self, stalled: list[Watch]) -> None:
+        """Free the trials of a hung process, and end it: whoever tends it starts another."""
+        log.critical("nothing has advanced for too long: this worker hangs and ends")
         try:
-            with self._connected().begin() as transaction:
-                claims.note_attempt(
-                    transaction.connection,
-                    watch.lease,
-                    self._worker_id,
-                    why,
-                    alike=why,
-                    max_attempts=watch.terms.max_attempts,
-                )
+            connection = self._connected()
+            trips.together(connection)
+            for watch in stalled:
+                with suppress(LeaseLost), connection.begin():
+                    self._note(connection, watch)
+            with connection.begin():
+                connection.execute(sql.RELEASE_ALL, {"worker_id": self._worker_id})
         finally:
             os._exit(REPLACE)
 
-    def _show_life(self) -> None:
-        with self._connected().begin() as transaction:
-            transaction.connection.execute(sql.SEEN, {"worker_id": self._worker_id})
+    def _note(self, connection: Connection, watch: Watch) -> None:
+        terms = watch.terms
+        why = f"hung: no batch for {terms.stall_seconds:g} seconds"
+        claims.note_attempt(
+            connection,
+            watch.lease,
+            self._worker_id,
+            why,
+            alike=why,
+            max_attempts=terms.max_attempts,
+        )
 
     def _connected(self) -> Connection:
         if self._connection is None:
-            self._connection = self._engine.connect()
-            self._connection.detach()  # outside the pool, which may be as small as one
+            self._connection = self._connect()
         return self._connection
+
+    def _connect(self) -> Connection:
+        connection = self._engine.connect()
+        connection.detach()  # outside the pool, which may be as small as one
+        trips.each_alone(connection)
+        return connection
 
     def _disconnect(self) -> None:
         self.is_reachable = False

@@ -5,6 +5,10 @@ so that a trial, its lease and the count of its study's budget change in one tra
 that every later word about the trial is written only while its lease's token is still the present
 one. Through Optuna's own storage each of these would be a transaction of its own.
 
+Why: 2026-11: what every trial needs (`CLAIM`, `WRITE`) are functions in our schema, made by
+migration 0003: a transaction of several statements in one round trip, its plans kept by the server.
+A session holds no state of ours: PgBouncer may pool transactions.
+
 The server's clock alone decides; `clock_timestamp()` where a transaction may have waited for a
 lock, during which `now()` stands still.
 """
@@ -20,18 +24,6 @@ from sqlalchemy.types import Text
 KNOW_STUDY = text("""
     INSERT INTO tunesvc.study (study_id) SELECT study_id FROM studies WHERE study_id = :study_id
     ON CONFLICT DO NOTHING
-""")
-
-# Locks Optuna's row too: whoever else creates trials in this study waits for that one.
-LOCK_STUDY = text("""
-    SELECT t.given, t.generation, coalesce(t.stopped_at >= w.started_at, false) AS stopped,
-           t.paused_at IS NOT NULL AS paused,
-           coalesce(clock_timestamp() >= t.started_at + make_interval(secs => :seconds_allowed),
-               false) AS is_over
-    FROM studies s JOIN tunesvc.study t USING (study_id)
-    LEFT JOIN tunesvc.worker w ON w.worker_id = :worker_id
-    WHERE s.study_id = :study_id
-    FOR UPDATE OF s, t
 """)
 
 STANDING = text("""
@@ -61,60 +53,10 @@ IS_STOPPED = text("""
 
 # ---- claims ------------------------------------------------------------------------------------
 
-# First one of our own, whose claim was committed but whose reply was lost, or which could not be
-# given back; then a released one; then an expired one. After a restart of the server those who held
-# a lease have its length again to come back: they could not renew it meanwhile.
-FREE_LEASE = text("""
-    SELECT l.trial_id, t.number, l.worker_id, l.epoch, l.attempts, l.reasons, l.seconds,
-           l.expires_at IS NOT NULL AND l.worker_id <> :worker_id AS is_lost
-    FROM tunesvc.lease l JOIN trials t USING (trial_id)
-    WHERE l.study_id = :study_id AND t.state = 'RUNNING' AND (
-        l.expires_at IS NULL OR l.worker_id = :worker_id OR l.expires_at = '-infinity'
-        OR greatest(l.expires_at, pg_postmaster_start_time() + l.seconds * interval '1 second')
-           < clock_timestamp())
-    ORDER BY l.expires_at IS NULL OR l.worker_id <> :worker_id, l.expires_at IS NOT NULL,
-             l.trial_id
-    LIMIT 1 FOR UPDATE OF l SKIP LOCKED
-""")
-
-TAKE_LEASE = text("""
-    UPDATE tunesvc.lease
-    SET token = nextval('tunesvc.token'), worker_id = :worker_id, seconds = :seconds,
-        expires_at = clock_timestamp() + :seconds * interval '1 second',
-        attempts = :attempts, reasons = :reasons
-    WHERE trial_id = :trial_id RETURNING token
-""").bindparams(bindparam("reasons", type_=JSONB))
-
-NOTE_TAKEOVER = text(
-    "UPDATE tunesvc.study SET takeovers = takeovers + 1 WHERE study_id = :study_id"
-)
-
-COUNT_TRIALS = text("""
-    SELECT count(*) AS existing, count(*) FILTER (WHERE state <> 'WAITING') AS begun,
-           min(trial_id) FILTER (WHERE state = 'WAITING') AS waiting
-    FROM trials WHERE study_id = :study_id
-""")
-
-BEGIN_WAITING = text("""
-    UPDATE trials SET state = 'RUNNING', datetime_start = clock_timestamp() AT TIME ZONE 'UTC'
-    WHERE trial_id = :trial_id AND state = 'WAITING' RETURNING trial_id, number
-""")
-
-CREATE_TRIAL = text("""
-    INSERT INTO trials (study_id, number, state, datetime_start) VALUES (:study_id, :number,
-        'RUNNING', clock_timestamp() AT TIME ZONE 'UTC') RETURNING trial_id, number
-""")
-
-CREATE_LEASE = text("""
-    INSERT INTO tunesvc.lease (trial_id, study_id, worker_id, seconds, expires_at)
-    VALUES (:trial_id, :study_id, :worker_id, :seconds,
-            clock_timestamp() + :seconds * interval '1 second') RETURNING token
-""")
-
-COUNT_BEGUN = text("""
-    UPDATE tunesvc.study
-    SET started_at = coalesce(started_at, clock_timestamp()), given = given + :given
-    WHERE study_id = :study_id
+CLAIM = text("""
+    SELECT tunesvc.claim(:study_id, :worker_id, CAST(:held AS bigint[]), :trials,
+        :seconds_allowed, :seconds, :spare, :first_given, :all_given,
+        CAST(:fixed AS text[]), CAST(:marks AS text[]))
 """)
 
 # ---- a held lease ------------------------------------------------------------------------------
@@ -131,15 +73,20 @@ RENEW = text("""
         UPDATE tunesvc.worker SET seen_at = clock_timestamp() WHERE worker_id = :worker_id
         RETURNING started_at
     ), kept AS (
-        UPDATE tunesvc.lease SET expires_at = clock_timestamp() + seconds * interval '1 second'
-        WHERE trial_id = :trial_id AND token = :token AND expires_at IS NOT NULL
-          AND (SELECT state FROM trials WHERE trial_id = :trial_id) = 'RUNNING'
-        RETURNING study_id
+        UPDATE tunesvc.lease l
+        SET expires_at = clock_timestamp() + l.seconds * interval '1 second',
+            waits = l.waits AND mine.waits
+        FROM unnest(CAST(:trials AS integer[]), CAST(:tokens AS bigint[]),
+            CAST(:waits AS boolean[]), CAST(:allowed AS float8[]))
+            AS mine(trial_id, token, waits, seconds_allowed)
+        WHERE l.trial_id = mine.trial_id AND l.token = mine.token AND l.expires_at IS NOT NULL
+          AND (SELECT state FROM trials t WHERE t.trial_id = l.trial_id) = 'RUNNING'
+        RETURNING l.study_id, l.token, mine.seconds_allowed
     )
-    SELECT t.paused_at IS NOT NULL AS paused,
+    SELECT kept.token, t.paused_at IS NOT NULL AS paused,
            coalesce(t.stopped_at >= me.started_at, false) AS stopped,
-           coalesce(clock_timestamp() >= t.started_at + make_interval(secs => :seconds_allowed),
-               false) AS is_over
+           coalesce(clock_timestamp() >= t.started_at
+               + make_interval(secs => kept.seconds_allowed), false) AS is_over
     FROM kept JOIN tunesvc.study t USING (study_id) LEFT JOIN me ON true
 """)
 
@@ -164,46 +111,23 @@ NOTE_ATTEMPT = text("""
     WHERE trial_id = :trial_id
 """).bindparams(bindparam("reasons", type_=JSONB))
 
-NOTE_EPOCH = text("""
-    UPDATE tunesvc.lease SET epoch = greatest(epoch, :epoch),
-        attempts = CASE WHEN epoch < :epoch THEN 0 ELSE attempts END
-    WHERE trial_id = :trial_id
-""")
-
 END_LEASE = text("DELETE FROM tunesvc.lease WHERE trial_id = :trial_id")
 
 # ---- a trial's own rows, in Optuna's tables -----------------------------------------------------
 
-SET_PARAMS = text("""
-    INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
-    SELECT :trial_id, * FROM unnest(CAST(:names AS text[]), CAST(:values AS float8[]),
-        CAST(:distributions AS text[])) ON CONFLICT (trial_id, param_name) DO NOTHING
-""")
-
-SET_STEP = text("""
-    INSERT INTO trial_intermediate_values
-        (trial_id, step, intermediate_value, intermediate_value_type)
-    VALUES (:trial_id, :step, :value, CAST(:kind AS trialintermediatevaluetype))
-    ON CONFLICT (trial_id, step) DO UPDATE
-    SET intermediate_value = excluded.intermediate_value,
-        intermediate_value_type = excluded.intermediate_value_type
+# Parameters, attributes, steps and, with a state, the end. Returns when; null: the lease is lost.
+WRITE = text("""
+    SELECT tunesvc.write(:trial_id, :token,
+        CAST(:names AS text[]), CAST(:drawn AS float8[]), CAST(:distributions AS text[]),
+        CAST(:system_keys AS text[]), CAST(:system_values AS text[]),
+        CAST(:user_keys AS text[]), CAST(:user_values AS text[]),
+        CAST(:steps AS integer[]), CAST(:step_values AS float8[]), CAST(:step_kinds AS text[]),
+        :state, CAST(:values AS float8[]), CAST(:kinds AS text[]))
 """)
 
 SET_USER_ATTRIBUTE = text("""
     INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (:trial_id, :key, :value)
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
-""")
-
-SET_SYSTEM_ATTRIBUTE = text("""
-    INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES (:trial_id, :key, :value)
-    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json
-""")
-
-SET_VALUE = text("""
-    INSERT INTO trial_values (trial_id, objective, value, value_type)
-    VALUES (:trial_id, :objective, :value, CAST(:kind AS trialvaluetype))
-    ON CONFLICT (trial_id, objective) DO UPDATE
-    SET value = excluded.value, value_type = excluded.value_type
 """)
 
 TELL = text("""
@@ -256,8 +180,6 @@ ENTER = text("""
     VALUES (:worker_id, :host, :pid, :device, :studies) ON CONFLICT (worker_id) DO NOTHING
 """).bindparams(bindparam("studies", type_=ARRAY(Text)))
 
-SEEN = text("UPDATE tunesvc.worker SET seen_at = clock_timestamp() WHERE worker_id = :worker_id")
-
 LEAVE = text("UPDATE tunesvc.worker SET left_at = now() WHERE worker_id = :worker_id")
 
 FORGET_WORKERS = text("""
@@ -266,35 +188,40 @@ FORGET_WORKERS = text("""
       AND NOT EXISTS (SELECT FROM tunesvc.lease l WHERE l.worker_id = w.worker_id)
 """)
 
+# Of several trials the one that is worked on.
 WORKERS = text("""
     SELECT w.worker_id, w.host, w.pid, w.device, w.studies, w.started_at, w.seen_at,
            extract(epoch FROM now() - w.seen_at)::float AS seen_seconds_ago,
            s.study_name AS study, t.number AS trial, l.epoch AS epoch,
            coalesce(l.expires_at < now(), w.seen_at < now() - interval '60 seconds') AS is_lost
     FROM tunesvc.worker w
-    LEFT JOIN tunesvc.lease l ON l.worker_id = w.worker_id AND l.expires_at IS NOT NULL
+    LEFT JOIN LATERAL (
+        SELECT * FROM tunesvc.lease WHERE worker_id = w.worker_id AND expires_at IS NOT NULL
+        ORDER BY waits, trial_id LIMIT 1) l ON true
     LEFT JOIN trials t USING (trial_id)
     LEFT JOIN studies s ON s.study_id = l.study_id
     WHERE w.left_at IS NULL AND (l.trial_id IS NOT NULL OR w.seen_at > now() - interval '5 minutes')
     ORDER BY w.started_at, w.worker_id
 """)
 
+# One for each worker: what it has claimed ahead waits for its turn.
 HELD = text("""
-    SELECT trial_id FROM tunesvc.lease
+    SELECT DISTINCT ON (worker_id) trial_id FROM tunesvc.lease
     WHERE study_id = :study_id AND greatest(
         expires_at, CASE WHEN expires_at IS NOT NULL AND expires_at > '-infinity'
         THEN pg_postmaster_start_time() + seconds * interval '1 second' END) > now()
+    ORDER BY worker_id, waits, trial_id
 """)
 
 # ---- what fitted into a device's memory --------------------------------------------------------
 
 FITTED = text("""
-    SELECT size FROM tunesvc.micro_batch WHERE (device, backbone, image_size, strategy)
-        = (:device, :backbone, :image_size, :strategy)
+    SELECT backbone, image_size, strategy, size FROM tunesvc.micro_batch WHERE device = :device
 """)
 
 NOTE_FITTED = text("""
     INSERT INTO tunesvc.micro_batch AS known (device, backbone, image_size, strategy, size)
     VALUES (:device, :backbone, :image_size, :strategy, :size)
     ON CONFLICT ON CONSTRAINT micro_batch_pkey DO UPDATE SET size = least(known.size, excluded.size)
+    RETURNING size
 """)
