@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from tunesvc import search
+from tunesvc.search.hyperband import Brackets
 from tunesvc.space import Space, build
 from tunesvc.spec import Knobs, StudySpec
 
@@ -171,5 +172,54 @@ def test_pruners_stop_a_bad_trial_when_they_say(pruner: Any, steps: int | None) 
 
 def test_hyperband_knows_the_budget() -> None:
     """Its brackets follow from the epochs per trial, not from a first trial that completes."""
-    pruner = search.pruner(spec(pruner="hyperband", budget={"epochs": 27}))
-    assert pruner._max_resource == 27
+    study_spec = spec(pruner="hyperband", budget={"epochs": 27})
+    for part in (search.pruner(study_spec), search.sampler(study_spec, 0)):
+        assert part.brackets == Brackets(1, 27, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_hyperband_works_with_every_sampler(kind: str, noise: list[str]) -> None:
+    """Each draws in its brackets, without a word."""
+    space, study = run(spec(sampler=kind, pruner="hyperband"), 24)
+    for trial in study.trials:
+        space.resolve(trial.params)
+    assert noise == []
+
+
+@pytest.mark.parametrize(
+    ("sampler", "number", "together"),
+    [
+        ("random", 0, 16),
+        ("random", 999, 16),
+        ("qmc", 7, 16),
+        ("grid", 7, 16),
+        ("tpe", 0, 10),  # ten at random
+        ("tpe", 8, 2),
+        ("tpe", 10, 1),
+        ({"kind": "tpe", "batch_size": 4}, 10, 4),
+        ({"kind": "tpe", "batch_size": 64}, 10, 16),  # what the stack holds
+        ({"kind": "tpe", "batch_size": 4, "n_startup_trials": 40}, 3, 16),
+        ({"kind": "gp", "batch_size": 4}, 9, 1),  # the last at random
+        ({"kind": "gp", "batch_size": 4}, 10, 4),
+        ("cmaes", 2, 3),
+        ("cmaes", 5, 1),
+    ],
+)
+def test_how_many_are_drawn_together(sampler: Any, number: int, together: int) -> None:
+    """As many as need no results of each other, or as the study file allows."""
+    assert search.together(spec(sampler=sampler), number, 16) == together
+
+
+def test_at_least_one_is_drawn() -> None:
+    """Whatever the limit."""
+    assert search.together(spec(sampler="random"), 0, 0) == 1
+    assert search.together(spec(), 99, 0) == 1
+
+
+@pytest.mark.parametrize("kind", ["tpe", "gp", "cmaes"])
+def test_what_is_drawn_together_at_the_start_needs_no_results(kind: str) -> None:
+    """As many as `together` says are the same, whether the ones before were told or not."""
+    study_spec = spec(backbones=["resnet18"], sampler=kind, search_space=PLAIN)
+    count = search.together(study_spec, 0, 99)
+    asked, told = (run(study_spec, count, at_once) for at_once in (count, 1))
+    assert [t.params for t in asked[1].trials] == [t.params for t in told[1].trials]

@@ -17,6 +17,17 @@ class TrialConfig:
     knobs: Knobs
     epochs: int
     seed: int
+    is_cached: bool = False  # frozen stages see fixed views, whose outputs may be kept
+    evaluated: frozenset[int] | None = None  # epochs, from 1 on, besides the last; None: all
+
+    def is_evaluated(self, epoch: int) -> bool:
+        """Whether validation follows an epoch, counted from 1."""
+        return self.evaluated is None or epoch in self.evaluated or epoch == self.epochs
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether the body starts from its pretrained weights."""
+        return self.knobs.strategy != "from-scratch"
 
 
 def derive_seed(digest: str, *parts: str | int) -> int:

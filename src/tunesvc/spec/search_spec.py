@@ -8,6 +8,11 @@ from pydantic import Field
 
 from tunesvc.spec.model import Model, short
 
+_TOGETHER = (
+    "how many head-only configurations may be drawn together, before the first of them has ended, "
+    "to be trained as one batch; those drawn at random at the start are not limited by it"
+)
+
 
 class TpeSampler(Model):
     """Tree-structured Parzen estimator."""
@@ -18,6 +23,7 @@ class TpeSampler(Model):
     multivariate: bool = True
     group: bool = Field(True, description="model conditional knobs jointly inside their branch")
     constant_liar: bool = True
+    batch_size: int = Field(1, ge=1, description=_TOGETHER)
 
 
 class RandomSampler(Model):
@@ -31,6 +37,7 @@ class GpSampler(Model):
 
     kind: Literal["gp"]
     n_startup_trials: int = Field(10, ge=0)
+    batch_size: int = Field(1, ge=1, description=_TOGETHER)
 
 
 class CmaEsSampler(Model):

@@ -173,6 +173,27 @@ class StudySpec(Model):
     budget: Budget = Budget()
     sampler: SamplerSpec = TpeSampler()
     pruner: PrunerSpec = AshaPruner()
+    augment: Literal["cached", "live"] = Field(
+        "cached",
+        description="before frozen layers: cached, one of four fixed views of each image, whose "
+        "outputs are computed once per host; live, a new one every time, and nothing is cached",
+    )
+    evaluate: Literal["epochs", "rungs"] = Field(
+        "epochs",
+        description="on the validation split after every epoch, or only where the pruner decides "
+        "and after the last",
+    )
+    league: bool = Field(
+        True, description="open with a linear probe of every backbone; LP-FT heads start from it"
+    )
+    ask_ahead: bool = Field(
+        True,
+        description="a worker draws its next trial while the present one trains, without knowing "
+        "how that one ends; as if there were one worker more",
+    )
+    stack: int = Field(
+        16, ge=1, description="head-only trials that are trained as one batch, at most; 1: none"
+    )
     keep: str = Field(
         "best-3",
         pattern=r"^(all|best-[1-9][0-9]*)$",
@@ -211,12 +232,15 @@ class StudySpec(Model):
         """SHA-256 (hex) of what the study is.
 
         Not of its name, of where its data lies, nor of how many trials or hours it may take: a
-        study can be continued with more of them. Nor of what guards it: that changes no result.
+        study can be continued with more of them. Nor of what guards it, which changes no result;
+        nor of how many trials are drawn at once, which like the number of workers changes what the
+        sampler knows, and nothing else; nor of how often a run is looked at.
         """
-        named = {"name", "description", "keep", "leases"}
+        named = {"name", "description", "keep", "leases", "evaluate", "ask_ahead", "stack"}
         what: dict[str, Any] = self.model_dump(mode="json", exclude=named)
         for place in self.data.where:
             what["data"].pop(place, None)
         for amount in ("trials", "hours"):
             what["budget"].pop(amount)
+        what["sampler"].pop("batch_size", None)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
