@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tunesvc import backbones
 from tunesvc.backbones import Backbone, build, input_transform, skeleton
+from tunesvc.backbones.cut import cut, share
 from tunesvc.backbones.registry import registered
 from tunesvc.spec import STRATEGIES, BackboneSpec, Knobs
 from tunesvc.strategies import plan
@@ -131,3 +132,77 @@ def test_every_strategy_suits_every_family(name: str) -> None:
         made = plan(stages, backbone.head.parameters, backbone.norm_parameters, knobs, 3)
         for phase in made.phases:
             assert set(backbone.head.parameters) <= phase.trainable <= known
+
+
+@pytest.mark.parametrize("name", [*OWN, *SMALLEST])
+def test_the_halves_of_every_cut_do_what_the_whole_does(name: str) -> None:
+    """To the last bit, under the names of the whole; a frozen body hands vectors to its head."""
+    torch.manual_seed(0)
+    backbone = build(untrained(name), OUTPUTS, base=Path(), image_size=SMALLEST.get(name))
+    crop, module = backbone.transform.crop, backbone.module.eval()
+    images = torch.randn(2, 3, crop, crop)
+    with torch.no_grad():
+        whole = module(images)
+        for frozen in range(1, len(backbone.stages) + 1):
+            halves = cut(backbone, frozen)
+            assert halves is not None
+            features = halves.prefix(images)
+            assert torch.equal(halves.rest(features.clone()), whole)
+            names = {key for s in backbone.stages[:frozen] for key in s.parameters}
+            assert {key for key, _ in halves.prefix.named_parameters()} == names
+            for key, parameter in halves.rest.named_parameters():
+                assert parameter is module.get_parameter(key)
+    assert features.ndim == 2
+
+
+@pytest.mark.parametrize("name", [*OWN, *SMALLEST])
+def test_the_rest_learns_as_the_whole_does(name: str) -> None:
+    """In training mode behind frozen stages: the same outputs, the same gradients, to the last bit.
+
+    That takes the same chance for dropout and stochastic depth, and the same batch statistics.
+    """
+    torch.manual_seed(0)
+    backbone = build(
+        untrained(name), OUTPUTS, base=Path(), dropout=0.5, image_size=SMALLEST.get(name)
+    )
+    images = torch.randn(2, 3, backbone.transform.crop, backbone.transform.crop)
+    for frozen in range(1, len(backbone.stages) + 1):
+        freeze(backbone, frozen)
+        halves = cut(backbone, frozen)
+        assert halves is not None
+        expected = learned(backbone.module, images)
+        with torch.no_grad():
+            features = halves.prefix(images)
+        found = learned(halves.rest, features)
+        assert found.keys() == expected.keys() > set(backbone.head.parameters)
+        assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
+def freeze(backbone: Backbone, frozen: int) -> None:
+    """As training does it: the leading stages learn nothing and are in evaluation mode."""
+    backbone.module.train().requires_grad_(True)
+    for stage in backbone.stages[:frozen]:
+        for part in stage.modules:
+            backbone.module.get_submodule(part).eval()
+        for key in stage.parameters:
+            backbone.module.get_parameter(key).requires_grad_(False)
+
+
+def learned(module: nn.Module, given: Tensor) -> dict[str, Tensor]:
+    """Gradients by parameter name, and the outputs as `outputs`."""
+    module.zero_grad()
+    torch.manual_seed(1)
+    outputs = module(given)
+    outputs.square().sum().backward()
+    gradients = {k: p.grad for k, p in module.named_parameters() if p.grad is not None}
+    return {"outputs": outputs.detach()} | gradients
+
+
+@pytest.mark.parametrize("name", [*OWN, "resnet18", "swin_t", "vit_b_32"])
+def test_the_share_of_the_rest_falls_with_every_stage(name: str) -> None:
+    """From nearly all to nearly nothing; without memory for parameters, too."""
+    backbone = skeleton(untrained(name), OUTPUTS, base=Path(), image_size=SMALLEST.get(name))
+    shares = [share(backbone, frozen) for frozen in range(len(backbone.stages) + 1)]
+    assert shares[0] == 1
+    assert shares == sorted(shares, reverse=True)
+    assert shares[-1] < 0.05

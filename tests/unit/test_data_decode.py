@@ -6,6 +6,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,38 @@ def test_full_disk_is_explained_and_leaves_nothing(
     with pytest.raises(DataError, match=r"No space left(?s:.*)free 12 MiB"):
         run(listing(np.zeros((64, 8, 8), np.uint8)), tmp_path, size=256)
     assert not [path for path in tmp_path.rglob("*") if path.suffix != ".lock"]
+
+
+def test_a_full_cache_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk has room, but the user's limit has not."""
+    monkeypatch.setenv("TUNESVC_CACHE_GB", "0.01")
+    with pytest.raises(DataError, match=r"TUNESVC_CACHE_GB allows(?s:.*)raise TUNESVC_CACHE_GB"):
+        run(listing(np.zeros((64, 8, 8), np.uint8)), tmp_path, size=256)
+
+
+def test_the_next_images_are_decoded_while_some_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No core waits for the disk."""
+    read, is_ahead = picture.read, threading.Event()
+
+    def seeing(source: Any, *how: Any) -> Any:
+        if source[0, 0] == 1:
+            is_ahead.set()
+        return read(source, *how)
+
+    monkeypatch.setattr(picture, "read", seeing)
+    given = listing(np.repeat(np.uint8([0, 1]), 256)[:, None, None].repeat(8, 1).repeat(8, 2))
+    seen: list[bool] = []
+    decode(
+        given,
+        "train",
+        8,
+        on_corrupt="fail",
+        cache=tmp_path,
+        tick=lambda: seen.append(is_ahead.wait(5)),
+    )
+    assert seen == [True, True]
 
 
 def test_unusable_cache_folder(tmp_path: Path) -> None:

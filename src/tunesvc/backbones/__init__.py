@@ -15,6 +15,7 @@ from tunesvc.backbones.anatomy import (
     dissect,
     norm_parameters,
 )
+from tunesvc.backbones.cut import Cut, cut
 from tunesvc.backbones.layouts import layout
 from tunesvc.backbones.registry import names
 from tunesvc.backbones.transforms import input_transform
@@ -23,12 +24,16 @@ from tunesvc.spec import BackboneSpec
 
 __all__ = [
     "Backbone",
+    "Cut",
     "InputTransform",
     "Stage",
     "build",
     "check_weights",
+    "cut",
+    "has_plain_head",
     "input_transform",
     "names",
+    "renew_head",
     "skeleton",
 ]
 
@@ -86,6 +91,26 @@ def _module(
     )
     stages = layout(module)
     return module, stages, torchvision_models.replace_head(module, num_outputs, dropout)
+
+
+def has_plain_head(backbone: Backbone) -> bool:
+    """Whether the head is `Dropout` and one `Linear`, so that drawing it anew is no secret."""
+    layers = [type(layer) for layer in _head(backbone).children()]
+    return layers == [nn.Dropout, nn.Linear]
+
+
+def renew_head(backbone: Backbone, dropout: float) -> None:
+    """Draw a plain head's parameters from torch's global RNG, and set its dropout."""
+    first, last = _head(backbone).children()
+    assert isinstance(first, nn.Dropout)
+    assert isinstance(last, nn.Linear)
+    first.p = dropout
+    last.reset_parameters()
+
+
+def _head(backbone: Backbone) -> nn.Module:
+    (name,) = backbone.head.modules
+    return backbone.module.get_submodule(name)
 
 
 def skeleton(
