@@ -1,11 +1,30 @@
 """Images and targets: sources → splits → decoded uint8 once per host → batches on the device.
 
-spec.data ─ scan ─▶ Listing ─ decode ─▶ Split (memory-mapped) ─ batches ─▶ images, targets
+spec.data ─ scan ─▶ Listing ─ decode ─▶ Split (memory-mapped) ─ resident ─▶ Split (on the device)
+                                          plan, draw ─▶ batches ─▶ images, targets
 """
 
+from tunesvc.data.augment import OPERATIONS, Draw, apply, draw, views
 from tunesvc.data.cache import decode
 from tunesvc.data.catalogue import scan
 from tunesvc.data.listing import Items, Listing, Split, describe
-from tunesvc.data.loader import batches
+from tunesvc.data.loader import batches, of_view, plan
+from tunesvc.data.resident import resident
 
-__all__ = ["Items", "Listing", "Split", "batches", "decode", "describe", "scan"]
+__all__ = [
+    "OPERATIONS",
+    "Draw",
+    "Items",
+    "Listing",
+    "Split",
+    "apply",
+    "batches",
+    "decode",
+    "describe",
+    "draw",
+    "of_view",
+    "plan",
+    "resident",
+    "scan",
+    "views",
+]
