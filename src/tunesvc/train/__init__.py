@@ -2,9 +2,12 @@
 
 from tunesvc.train.chance import seed
 from tunesvc.train.fit import Diverged, Epoch, evaluate, fit
+from tunesvc.train.frozen import Shared
 from tunesvc.train.memory import OutOfMemory, is_out_of_memory
 from tunesvc.train.placement import Placement, place
 from tunesvc.train.run import Run
+from tunesvc.train.stack import HeadEpoch, HeadJob, Stack, stackable
 
-__all__ = ["Diverged", "Epoch", "OutOfMemory", "Placement", "Run"]
-__all__ += ["evaluate", "fit", "is_out_of_memory", "place", "seed"]
+__all__ = ["Diverged", "Epoch", "HeadEpoch", "HeadJob", "OutOfMemory", "Placement", "Run"]
+__all__ += ["Shared", "Stack"]
+__all__ += ["evaluate", "fit", "is_out_of_memory", "place", "seed", "stackable"]

@@ -20,7 +20,7 @@ class Chance:
 
     Args:
         device: whose own generator is used too.
-        order: of the images, and of small images' shifts and flips.
+        order: of the images and their augmentation, all drawn when an epoch begins.
         mixing: of mixup and cutmix.
     """
 
@@ -35,11 +35,10 @@ class Chance:
         self.mixing.seed(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where all of them stand: tensors on the CPU, and numbers."""
+        """Return where those stand that are drawn from in an epoch: CPU tensors, and numbers."""
         version, words, gauss = self.mixing.getstate()
         state = {
             "torch": torch.get_rng_state(),
-            "order": self.order.get_state(),
             "mixing": [version, torch.tensor(words), gauss],
         }
         match self.device.type:  # read on the host: the device is not waited for
@@ -52,7 +51,6 @@ class Chance:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state; a device of another kind keeps its own."""
         torch.set_rng_state(state["torch"])
-        self.order.set_state(state["order"])
         version, words, gauss = state["mixing"]
         self.mixing.setstate((version, tuple(words.tolist()), gauss))
         match self.device.type:

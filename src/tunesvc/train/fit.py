@@ -25,9 +25,11 @@ class Epoch:
 
     Args:
         index: counted from 0.
-        metrics: of the validation split: all of the task's, "loss" included.
+        metrics: of the validation split: all of the task's, "loss" included; {} where the epoch
+            was not to be evaluated.
         train_loss: mean over the epoch, as it was minimized (smoothed, mixed).
-        seconds: "train", of all processes that worked on the epoch, and "eval".
+        seconds: "features", until the outputs of frozen stages were known; "train", of all
+            processes that worked on the epoch; "eval".
     """
 
     index: int
@@ -80,23 +82,43 @@ def fit(run: Run, tick: Callable[[], None] = _nothing) -> Iterator[Epoch]:
 
 def _epoch(run: Run, tick: Callable[[], None]) -> Epoch:
     index = run.next_epoch
-    train_loss, seconds = _train(run, tick)
+    begun = time.perf_counter()
+    progress = _begin(run, tick)
+    known = time.perf_counter()
+    train_loss = _train(run, progress, tick)
     if not math.isfinite(train_loss):
         raise Diverged(index, train_loss)
     trained = time.perf_counter()
-    metrics = evaluate(run, run.val, tick)
-    if not math.isfinite(metrics["loss"]):
+    metrics = evaluate(run, run.val, tick) if run.config.is_evaluated(index + 1) else {}
+    if not math.isfinite(metrics.get("loss", 0.0)):
         raise Diverged(index, metrics["loss"], "validation")
-    return Epoch(
-        index, metrics, train_loss, {"train": seconds, "eval": time.perf_counter() - trained}
-    )
+    seconds = {
+        "features": known - begun,
+        "train": progress.seconds,
+        "eval": time.perf_counter() - trained,
+    }
+    return Epoch(index, metrics, train_loss, seconds)
 
 
-def _train(run: Run, tick: Callable[[], None]) -> tuple[float, float]:
-    """Return the mean loss and the seconds; the device is waited for once, at the end."""
-    progress = run.begin_epoch()
-    start = time.perf_counter() - progress.seconds
+def _begin(run: Run, tick: Callable[[], None]) -> Progress:
+    """Begin the epoch, or go on with it, with the outputs of its frozen stages at hand."""
+    progress, images = run.begin_epoch(), run.evaluation_batch
+    try:
+        for _ in within_memory(run, _freeze(run, tick), images):
+            pass
+    except OutOfMemory:
+        if images <= run.micro_batch:
+            raise
+        run.is_short_of_memory = True
+        return _begin(run, tick)
+    run.begun = run.begun or time.perf_counter()
+    return progress
+
+
+def _train(run: Run, progress: Progress, tick: Callable[[], None]) -> float:
+    """Return the mean loss; the device is waited for once, at the end."""
     images = min(run.micro_batch, run.config.knobs.batch_size, len(run.train.targets))
+    start = time.perf_counter() - progress.seconds
     for _ in within_memory(run, _learn(run, progress), images):
         progress.seconds = time.perf_counter() - start
         try:
@@ -106,7 +128,12 @@ def _train(run: Run, tick: Callable[[], None]) -> tuple[float, float]:
             raise
     loss = progress.loss.item() / progress.images
     progress.seconds = time.perf_counter() - start
-    return loss, progress.seconds
+    return loss
+
+
+def _freeze(run: Run, tick: Callable[[], None]) -> Iterator[None]:
+    run.freeze(tick)
+    yield
 
 
 def _learn(run: Run, progress: Progress) -> Iterator[None]:
@@ -184,12 +211,11 @@ def evaluate(run: Run, split: Split, tick: Callable[[], None] = _nothing) -> dic
 @torch.inference_mode()
 def _measure(run: Run, split: Split, measured: dict[str, float]) -> Iterator[None]:
     """Evaluate one batch after the other; in the end, put the metrics into `measured`."""
-    run.module.eval()
-    metrics, total = None, torch.zeros((), device=run.placement.device)
+    run.behave(training=False)
+    total, metrics = torch.zeros((), device=run.placement.device), None
     for images, targets in run.evaluation_batches(split):
-        outputs = run.forward(images)
-        if metrics is None:
-            metrics = run.task.metric_collection(outputs.shape[1]).to(run.placement.device)
+        outputs = run.forward(images, split)
+        metrics = metrics or run.fresh_metrics(outputs.shape[1])
         metrics.update(run.task.predictions(outputs), targets)
         total += run.task.loss(outputs, targets) * len(targets)
         yield

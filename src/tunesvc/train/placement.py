@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tunesvc.errors import UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
+
+
+_SMALL = (
+    2**28
+)  # bytes that a worker may copy out of mapped files, or onto a device of shared memory
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,22 @@ class Placement:
     def memory_format(self) -> torch.memory_format:
         """The layout of four-dimensional tensors."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
+
+    def laid_out(self, tensor: Tensor) -> Tensor:
+        """Return a batch in the layout that convolutions want, where it has four dimensions."""
+        is_image = tensor.dim() == 4
+        return tensor.contiguous(memory_format=self.memory_format) if is_image else tensor
+
+    def room(self, held: int = 0) -> int:
+        """Return how many bytes may be held on the device to be quicker: a quarter of its memory.
+
+        Args:
+            held: bytes that are already.
+        """
+        if self.device.type != "cuda":
+            return _SMALL
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return (free + held) // 4
 
     def precision(self) -> AbstractContextManager[Any]:
         """Return the context in which the model computes."""

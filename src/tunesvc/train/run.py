@@ -3,15 +3,16 @@
 Why: 2026-11: chance is drawn anew for each epoch from (seed, epoch), not carried from epoch to
 epoch. Between two epochs a resumed run then needs no generator's state to be bit-identical to an
 uninterrupted one, also when it goes on in another process or beside another run in the same one.
-Between two batches it does: the epoch's order is drawn again from its seed, the batches done are
-passed over unread, and the generators are put back to where they stood.
+Between two batches it does: the epoch's order and augmentation are drawn again from its seed, the
+batches done are passed over unread, and the generators that dropout and mixing draw from are put
+back to where they stood.
 """
 
 from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -19,20 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import MetricCollection
 
-from tunesvc import data
 from tunesvc.backbones.anatomy import Backbone
 from tunesvc.data import Split
 from tunesvc.spec import TrialConfig, derive_seed
-from tunesvc.strategies import Plan
+from tunesvc.strategies import Phase, Plan
 from tunesvc.tasks import Task
 from tunesvc.train.chance import Chance
+from tunesvc.train.frozen import Freezer, nothing_kept
+from tunesvc.train.inputs import Batches, Inputs
 from tunesvc.train.optimization import optimizer
 from tunesvc.train.placement import Placement
-
-# Pixels of one evaluation batch: it must not need more memory than training does.
-_EVAL_PIXELS = {"cuda": 2**24, "mps": 2**22, "cpu": 2**20}
-_EVAL_IMAGES = 256
 
 
 @dataclass(eq=False)
@@ -64,6 +63,8 @@ class Run:
     takes its statistics from each piece alone, so the numbers of a model that has it change.
 
     `is_short_of_memory`: evaluation, too, takes no more than `micro_batch` images at once.
+
+    `freezer` gives the outputs of frozen stages.
     """
 
     backbone: Backbone
@@ -73,6 +74,9 @@ class Run:
     config: TrialConfig
     placement: Placement
     plan: Plan
+    freezer: Freezer = nothing_kept
+    is_warm: bool = False  # the backbone was built for an earlier run
+    inputs: Inputs = field(init=False)
     next_epoch: int = field(init=False, default=0)
     module: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -80,11 +84,22 @@ class Run:
     is_short_of_memory: bool = field(init=False, default=False)
     chance: Chance = field(init=False)
     progress: Progress | None = field(init=False, default=None)  # of the epoch under way
+    _phase: Phase | None = field(init=False, default=None)  # whose parameters are free
+    _live: list[nn.Module] = field(init=False)  # what is not frozen in it
+    _metrics: MetricCollection | None = field(init=False, default=None)
+    begun: float | None = field(init=False, default=None)  # by `time.perf_counter`: its first step
 
     def __post_init__(self) -> None:
         device = self.placement.device
-        module = self.backbone.module.to(device)
-        self.module = module.to(memory_format=self.placement.memory_format)
+        self.inputs = Inputs(
+            self.backbone, self.train, self.val, self.config, self.placement, self.plan,
+            self.freezer,
+        )  # fmt: skip
+        self.module = self.backbone.module
+        if not self.is_warm:  # else it is there already
+            self.module.to(device)
+            self.module.to(memory_format=self.placement.memory_format)
+        self._live = [self.module]
         parameters = dict(self.module.named_parameters())
         self.optimizer = optimizer(self.config.knobs, self.plan.groups, parameters)
         self.micro_batch = self.config.knobs.batch_size
@@ -117,15 +132,13 @@ class Run:
             self.progress = Progress(torch.zeros((), device=self.placement.device))
         return self.progress
 
-    def training_batches(self, progress: Progress) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return what is left of the epoch just begun, shuffled and augmented.
+    def freeze(self, tick: Callable[[], None]) -> None:
+        """Have what this epoch's frozen stages give at hand, computed now if need be."""
+        self.inputs.freeze(self.next_epoch, self.evaluation_batch, tick)
 
-        Images are (B, 3, crop, crop) float, targets (B,).
-        """
-        knobs, done = self.config.knobs, progress.batches
-        batches = self._batches(  # this draws the order
-            self.train, knobs.batch_size, knobs.augmentation, training=True, skip=done
-        )
+    def training_batches(self, progress: Progress) -> Batches:
+        """Return what is left of the epoch just begun, shuffled and augmented."""
+        batches = self.inputs.training(self.chance.order, progress.batches)
         if progress.chance is not None:
             self.chance.load_state_dict(progress.chance)
             progress.chance = None
@@ -142,61 +155,73 @@ class Run:
         self.progress = None
 
     def _free(self, index: int) -> None:
-        begun = [phase for phase in self.plan.phases if phase.first_epoch <= index]
-        trainable = begun[-1].trainable
-        self.module.train()
-        for name, parameter in self.module.named_parameters():
-            parameter.requires_grad_(name in trainable)
-        for stage in self.backbone.stages:
-            if stage.parameters and trainable.isdisjoint(stage.parameters):
-                for name in stage.modules:
-                    self.module.get_submodule(name).eval()
-        if self.config.knobs.frozen_bn and self.plan.pretrained:
-            for module in self.module.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        """Have this epoch's parameters trained, and its modules behave as in training."""
+        phase = [phase for phase in self.plan.phases if phase.first_epoch <= index][-1]
+        if phase is not self._phase:
+            self._phase, self._live = phase, self._trained_modules(phase)
+            self.module.eval()
+            for name, parameter in self.module.named_parameters():
+                parameter.requires_grad_(name in phase.trainable)
+        self.behave(training=True)
+
+    def _trained_modules(self, phase: Phase) -> list[nn.Module]:
+        """Return what is not frozen: the whole model, or some of its stages and the head."""
+        frozen = [
+            stage
+            for stage in self.backbone.stages
+            if stage.parameters and phase.trainable.isdisjoint(stage.parameters)
+        ]
+        if not frozen:
+            return [self.module]
+        parts = (*self.backbone.stages, self.backbone.head)
+        names = [name for stage in parts if stage not in frozen for name in stage.modules]
+        return [self.module.get_submodule(name) for name in names]
+
+    def behave(self, *, training: bool) -> None:
+        """Set what is not frozen to training, or the model to evaluation; frozen is always so.
+
+        Why: 2026-11: setting every module of MobileNetV2 takes 3 ms, longer than a head's epoch.
+        """
+        for module in self._live:
+            module.train(training)
+            if training and self.config.knobs.frozen_bn and self.plan.pretrained:
+                for part in module.modules():
+                    if isinstance(part, _BatchNorm):
+                        part.eval()
 
     @property
     def evaluation_batch(self) -> int:
         """How many images are evaluated at once."""
-        pixels = _EVAL_PIXELS[self.placement.device.type]
-        images = min(_EVAL_IMAGES, max(1, pixels // self.backbone.transform.crop**2))
+        images = self.inputs.evaluation_batch
         if self.is_short_of_memory or self.micro_batch < self.config.knobs.batch_size:
             return min(images, self.micro_batch)
         return images
 
-    def evaluation_batches(self, split: Split) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return a split in its order: images (B, 3, crop, crop) float, targets (B,)."""
-        return self._batches(split, self.evaluation_batch, "none", training=False)
+    def evaluation_batches(self, split: Split) -> Batches:
+        """Return a split in its order."""
+        return self.inputs.evaluation(split, self.evaluation_batch, self.chance.order)
 
-    def _batches(
-        self, split: Split, batch_size: int, augmentation: str, *, training: bool, skip: int = 0
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        transform, memory_format = self.backbone.transform, self.placement.memory_format
-        batches = data.batches(
-            split,
-            batch_size,
-            crop=transform.crop,
-            mean=transform.mean,
-            std=transform.std,
-            augmentation=augmentation,
-            training=training,
-            generator=self.chance.order,
-            device=self.placement.device,
-            skip=skip,
-        )
-        return ((i.contiguous(memory_format=memory_format), t) for i, t in batches)
+    def fresh_metrics(self, outputs: int) -> MetricCollection:
+        """Return the task's metrics, of nothing yet; made once, which takes milliseconds."""
+        if self._metrics is None:
+            self._metrics = self.task.metric_collection(outputs).to(self.placement.device)
+        self._metrics.reset()
+        return self._metrics
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the model's outputs, (B, num_outputs) float32."""
+    def forward(self, given: Tensor, evaluated: Split | None = None) -> Tensor:
+        """Return the model's outputs, (B, num_outputs) float32.
+
+        Args:
+            given: a batch of training (B, …), or of the split that is evaluated.
+        """
         with self.placement.precision():
-            outputs: Tensor = self.module(images)
+            outputs: Tensor = self.inputs.module(evaluated)(given)
         return outputs.float()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a later process needs to go on from here: between two epochs, or two batches.
 
-        Parameters that are never trained are left out: the backbone's weights hold them. The
+        What is never trained is left out: the backbone's weights hold it. The
         tensors are the run's own, not copies: save them before training goes on.
         """
         progress = None
@@ -206,11 +231,14 @@ class Run:
         return {
             "next_epoch": self.next_epoch,
             "progress": progress,
-            "model": {
-                n: t for n, t in self.module.state_dict().items() if n not in self._untrained
-            },
+            "model": {n: t for n, t in self.module.state_dict().items() if n in self.changing},
             "optimizer": self.optimizer.state_dict(),
         }
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of the state on the CPU, which training does not touch any more."""
+        copied: dict[str, Any] = _copied(self.state_dict())
+        return copied
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the state was taken; the run must be of the same configuration."""
@@ -222,9 +250,17 @@ class Run:
             self.progress.loss = self.progress.loss.to(self.placement.device, copy=True)
 
     @cached_property
-    def _untrained(self) -> frozenset[str]:
-        trained = {name for group in self.plan.groups for name in group.names}
-        return frozenset(name for name, _ in self.module.named_parameters()) - trained
+    def trained(self) -> frozenset[str]:
+        """The names of the parameters that some epoch trains."""
+        return frozenset(name for group in self.plan.groups for name in group.names)
+
+    @cached_property
+    def changing(self) -> frozenset[str]:
+        """The names of what does not stay as the weights have it: parameters, and statistics."""
+        still = [s for s in self.backbone.stages if self.trained.isdisjoint(s.parameters)]
+        owners = tuple(f"{name}." for stage in still if stage.parameters for name in stage.modules)
+        buffers = self.module.named_buffers()
+        return self.trained | {name for name, _ in buffers if not name.startswith(owners)}
 
     @property
     def parameters_total(self) -> int:
@@ -235,7 +271,7 @@ class Run:
     def parameters_trainable(self) -> int:
         """How many of them some epoch trains."""
         named = self.module.named_parameters()
-        return sum(p.numel() for name, p in named if name not in self._untrained)
+        return sum(p.numel() for name, p in named if name in self.trained)
 
     @property
     def peak_memory_mb(self) -> float:
@@ -244,3 +280,15 @@ class Run:
             return torch.cuda.max_memory_allocated(self.placement.device) / 2**20
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
+
+
+def _copied(state: Any) -> Any:
+    """Copy the tensors of nested dicts and lists to the CPU."""
+    match state:
+        case Tensor():
+            return state.detach().to("cpu", copy=True)
+        case dict():
+            return {key: _copied(value) for key, value in state.items()}
+        case list():
+            return [_copied(value) for value in state]
+    return state

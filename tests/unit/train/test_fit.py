@@ -56,7 +56,7 @@ def test_every_optimizer_and_schedule_learns(
     assert last.metrics["accuracy"] > 0.9
     assert last.metrics.keys() == plugins.load("task", "image-classification").metrics.keys()
     assert all(type(value) is float and math.isfinite(value) for value in last.metrics.values())
-    assert last.seconds.keys() == {"train", "eval"}
+    assert last.seconds.keys() == {"features", "train", "eval"}
     assert str(last).startswith("epoch 3: train_loss ")
 
 
@@ -128,14 +128,13 @@ def test_phases_free_parameters_when_their_epoch_comes(toy_run: ToyRun) -> None:
 
 
 def test_the_state_holds_only_what_is_trained(toy_run: ToyRun) -> None:
-    """A linear probe's state has the head and the buffers, not the body's parameters."""
+    """A linear probe's state has the head, nothing of the body; a last stage's, its statistics."""
     run = toy_run(strategy="linear-probe")
     kept = run.state_dict()["model"]
-    assert {name for name in kept if name.endswith(("weight", "bias"))} == {
-        "head.1.weight",
-        "head.1.bias",
-    }
-    assert "one.1.running_mean" in kept
+    assert set(kept) == {"head.1.weight", "head.1.bias"}
+    last = set(toy_run(strategy="last-stage").state_dict()["model"])
+    assert "two.1.running_mean" in last
+    assert not any(name.startswith("one.") for name in last)
     assert run.parameters_trainable == 2 * (8 * 16) + 2
     assert run.parameters_total > run.parameters_trainable
 
@@ -178,6 +177,7 @@ def test_the_schedule_counts_the_batches_that_come(toy_run: ToyRun, count: int) 
     """Steps per epoch are those of the loader, which leaves out a last single image."""
     run = toy_run()
     run.train = Split(run.train.images[:count], run.train.targets[:count])
+    run.inputs.train = run.train
     assert len(list(run.training_batches(run.begin_epoch()))) == run.steps_per_epoch
 
 
@@ -226,6 +226,15 @@ def test_a_model_broken_by_its_last_step_diverged_too(toy_run: ToyRun) -> None:
         list(train.fit(run))
 
 
+def test_epochs_that_nobody_wants_to_see_are_not_evaluated(toy_run: ToyRun) -> None:
+    """Their metrics are empty; the others, and the last, are what they would have been."""
+    every, some = toy_run(epochs=4), toy_run(epochs=4)
+    some.config = replace(some.config, evaluated=frozenset({2}))
+    shown = {epoch.index: epoch.metrics for epoch in train.fit(every)}
+    seen = {epoch.index: epoch.metrics for epoch in train.fit(some)}
+    assert seen == {0: {}, 1: shown[1], 2: {}, 3: shown[3]}
+
+
 def test_evaluation_is_the_models_alone(toy_run: ToyRun) -> None:
     """Evaluating twice gives the same, changes no weight, and equals the definition."""
     run = toy_run(dropout=0.5)
@@ -249,7 +258,7 @@ def test_large_images_are_evaluated_in_smaller_batches(
     """On the CPU a batch has at most 2**20 pixels: 16 images of 256×256."""
     run = toy_run()
     large = replace(run.backbone.transform, resize=side, crop=side)
-    run.backbone = replace(run.backbone, transform=large)
+    run.inputs.backbone = replace(run.backbone, transform=large)
     images = torch.zeros(30, 3, side, side, dtype=torch.uint8)
     batches = run.evaluation_batches(Split(images, torch.zeros(30, dtype=torch.long), ()))
     assert [len(targets) for _, targets in batches] == expected
