@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
@@ -11,7 +12,7 @@ from tunesvc import plugins
 from tunesvc import study as studies
 from tunesvc.analysis import Cell, TrialRow, strategy_table
 from tunesvc.spec import Knobs
-from tunesvc.study import Status, Study
+from tunesvc.study import Probed, Status, Study
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Results:
     test: dict[str, float] | None  # of the same model, once scored
     untuned: tuple[int, float] | None  # number and value of its backbone's default trial
     table: tuple[Cell, ...]
+    league: tuple[Probed, ...]  # a linear probe of each backbone, best first
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `tunesvc best --json` prints it."""
@@ -38,6 +40,7 @@ class Results:
             "test": self.test,
             "untuned": self.untuned and {"trial": self.untuned[0], "value": self.untuned[1]},
             "strategies": [asdict(row) for row in self.table],
+            "league": [asdict(entry) for entry in self.league],
         }
 
 
@@ -48,7 +51,7 @@ def results(study: Study) -> Results:
     rows = [_row(trial) for trial in trials if trial.state.is_finished()]
     table = strategy_table(rows, status.direction)
     if status.best is None:
-        return Results(status, {}, {}, None, None, table)
+        return Results(status, {}, {}, None, None, table, _league(study))
     best = trials[status.best.trial]
     return Results(
         status,
@@ -57,7 +60,15 @@ def results(study: Study) -> Results:
         studies.test_metrics(study, best.number),
         _untuned(best, trials),
         table,
+        _league(study),
     )
+
+
+def _league(study: Study) -> tuple[Probed, ...]:
+    metric, direction = studies.objective(study.spec)
+    sign = -1 if direction == "maximize" else 1
+    entries = studies.league(study).values()
+    return tuple(sorted(entries, key=lambda e: sign * e.metrics.get(metric, -sign * inf)))
 
 
 def _untuned(best: FrozenTrial, trials: list[FrozenTrial]) -> tuple[int, float] | None:

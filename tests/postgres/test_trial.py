@@ -76,7 +76,10 @@ def test_a_trial_stores_everything(desk: Desk) -> None:
     assert [entry["epoch"] for entry in history] == [1, 2, 3]
     assert told.value == outcome.value == history[-1]["accuracy"]
     assert set(history[0]) >= {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "loss"}
-    assert set(told.user_attrs["seconds"]) == {"data", "model", "train", "eval", "report"}
+    phases = {"data", "model", "features", "train", "eval", "report"}
+    assert set(told.user_attrs["seconds"]) == phases
+    levers = {"model": "built", "frozen": [], "gap_seconds": None}  # nothing could be spared here
+    assert told.user_attrs["levers"] == levers
     described = told.user_attrs["run"]
     assert described["parameters"] >= described["parameters_trainable"] > 0
     assert described["device"] == "cpu"
@@ -271,10 +274,7 @@ def test_a_lost_lease_silences_the_worker(desk: Desk, monkeypatch: pytest.Monkey
     assert trial(desk, 0).state is TrialState.RUNNING
     assert trial(desk, 0).intermediate_values == {}
     assert "history" not in trial(desk, 0).user_attrs
-    assert desk.study.store.fresh().get_all_trials(desk.study.id)[0].user_attrs.keys() == {
-        "default",
-        "run",
-    }
+    assert trial(desk, 0).user_attrs.keys() == {"default"}
 
 
 def test_a_study_deleted_under_a_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,7 +338,7 @@ def test_only_the_best_models_are_kept(desk: Desk) -> None:
     for _ in range(4):
         run_next(desk)
     kept = {Path(name).parent.name for name in desk.shelf.names("") if name.endswith(".ckpt")}
-    best = retention.best(desk.trials, 3)
+    best = retention.best(desk.records(), 3)
     assert kept == {f"trial-{number:05d}" for number in best}
     assert len(kept) == 3
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ from trials import Tick, run_next, trial
 
 from tunesvc import checkpoint, study, train
 from tunesvc.interrupt import Stopped, stoppable
-from tunesvc.leases import Fenced, Leases
+from tunesvc.leases import Fenced, Leases, Watch
 from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.train import OutOfMemory, Run
-from tunesvc.trial import Desk
+from tunesvc.trial import Attempt, Desk
 
 Fit = Callable[[Run, Tick], Iterator[train.Epoch]]
 
@@ -75,6 +76,20 @@ def before_batch(wanted: int, act: Callable[[], Any], monkeypatch: pytest.Monkey
     return finished
 
 
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[Watch]:
+    """Note the watch of every lease that is claimed, the latest first."""
+    claim, watches = Leases.claim, list[Watch]()
+
+    def noted(self: Leases, *given: Any) -> Any:
+        lease = claim(self, *given)
+        if lease:
+            watches.insert(0, self.watch(lease))
+        return lease
+
+    monkeypatch.setattr(Leases, "claim", noted)
+    return watches
+
+
 @pytest.mark.parametrize("batch", [1, 2, 4, 5, 6, 7, 12, 17, 18])
 def test_a_stop_signal_costs_no_batch(
     store: Store, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
@@ -107,13 +122,9 @@ def test_a_paused_study_gets_its_trial_back(desk: Desk, monkeypatch: pytest.Monk
 
     def pause() -> None:
         study.pause(desk.study)
-        wait_for(lambda: watched[0].watch is None or watched[0].watch.leave)
+        wait_for(lambda: watches[0].leave)
 
-    watched: list[Leases] = []
-    enter = Leases.claim
-    monkeypatch.setattr(
-        Leases, "claim", lambda self, *given: watched.insert(0, self) or enter(self, *given)
-    )
+    watches = watched(monkeypatch)
     finished = before_batch(6, pause, monkeypatch)
     assert run_next(desk) is None
     assert trial(desk).state is TrialState.RUNNING
@@ -143,13 +154,9 @@ def test_when_the_hours_are_over_the_epoch_under_way_is_the_last(
             connection.execute(
                 text("UPDATE tunesvc.study SET started_at = now() - interval '61 minutes'")
             )
-        wait_for(lambda: watched[0].watch.is_over)  # type: ignore[union-attr]
+        wait_for(lambda: watches[0].is_over)
 
-    watched: list[Leases] = []
-    enter = Leases.claim
-    monkeypatch.setattr(
-        Leases, "claim", lambda self, *given: watched.insert(0, self) or enter(self, *given)
-    )
+    watches = watched(monkeypatch)
     before_batch(2, late, monkeypatch)
     outcome = run_next(desk)
     assert outcome.state is TrialState.PRUNED
@@ -193,7 +200,7 @@ def test_out_of_memory_halves_the_micro_batch(desk: Desk, monkeypatch: pytest.Mo
 def test_a_verdict_is_not_lost_with_its_worker(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A rung is marked as judged before the verdict is given: whoever takes over asks again."""
+    """Whoever takes the trial over asks the pruner again."""
     desk = desk_of(
         store,
         tmp_path,
@@ -203,7 +210,7 @@ def test_a_verdict_is_not_lost_with_its_worker(
         pruner={"kind": "asha", "reduction_factor": 2},
         budget={"trials": 3, "epochs": 4},
     )
-    assert [run_next(desk).state for _ in range(2)] == [TrialState.COMPLETE] * 2
+    assert [run_next(desk).number for _ in range(2)] == [0, 1]
     prune, verdicts = desk.pruner.prune, []
 
     def prune_and_die(*given: Any) -> bool:
@@ -217,6 +224,20 @@ def test_a_verdict_is_not_lost_with_its_worker(
     monkeypatch.undo()
     assert run_next(desk).state is TrialState.PRUNED
     assert list(trial(desk, 2).intermediate_values) == [1]
+
+
+def test_a_verdict_is_not_lost_at_a_stop(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trial that is stopped before the clerk has judged its last epoch is judged at once."""
+    desk = desk_of(store, tmp_path, defaults={"batch_size": 32, "lr": 1e-2}, pruner="asha")
+    run_next(desk)
+    monkeypatch.setattr(desk.pruner, "prune", lambda *_: True)
+    monkeypatch.setattr(Attempt, "_look", lambda _: None)  # training looks away
+    before_batch(7, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+    with suppress(Stopped), stoppable():
+        run_next(desk)
+    assert trial(desk, 1).state is TrialState.PRUNED
 
 
 def test_a_failed_trial_keeps_its_checkpoints(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +266,10 @@ def test_what_fits_into_no_memory_fails_and_the_sampler_learns_it(
     assert outcome.state is TrialState.FAIL
     assert "a single image at a time" in outcome.reason
     assert trial(desk).constraints == {"memory": 1.0}
-    shown = desk.trials.get_trials(states=(TrialState.PRUNED,))
+    with closing(Leases(desk.study.store.engine)) as leases:
+        lease = leases.claim(desk.study.id, desk.terms)
+        assert lease
+        shown = desk.storage(lease).get_all_trials(desk.study.id, states=(TrialState.PRUNED,))
     assert [each.number for each in shown] == [0]
 
 

@@ -114,7 +114,8 @@ def test_a_signal_while_a_trial_ends_stops_the_worker_after_it(
     with pytest.raises(Stopped), stoppable():
         work(store, "digits")
     counts = study.status(digits).trials
-    assert (counts["complete"], counts["waiting"], counts["remaining"]) == (1, 0, 1)
+    assert counts["complete"] == 1
+    assert counts["waiting"] + counts["remaining"] == 1  # drawn ahead, or not
 
 
 def test_three_failures_in_a_row_pause_the_study(

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from tunesvc import train
 from tunesvc.leases import Leases
-from tunesvc.trial import Desk, run
+from tunesvc.trial import AtOnce, Attempt, Desk, run
 
 CPU = train.place("cpu")
 
@@ -21,10 +21,10 @@ def run_next(desk: Desk) -> Any:
     """Claim and run one trial; None where there is none, or where it goes on elsewhere."""
     with closing(Leases(desk.study.store.engine)) as leases:
         lease = leases.claim(desk.study.id, desk.terms)
-        if lease is None:
+        if not lease:
             return None
         try:
-            return run(desk, lease, CPU, leases)
+            return run(Attempt(desk, lease, CPU, leases, AtOnce()))
         finally:
             leases.release(lease)
 

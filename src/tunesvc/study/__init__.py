@@ -1,6 +1,7 @@
 """Studies: create, open, list, pause, delete, status."""
 
 from tunesvc.study.creation import create, set_fingerprint
+from tunesvc.study.league import Probed, enter, league
 from tunesvc.study.progress import Best, State, Status, all_open, limit, paused_error, status
 from tunesvc.study.scores import set_test_metrics, test_metrics
 from tunesvc.study.stored import (
@@ -21,6 +22,7 @@ from tunesvc.study.stored import (
 __all__ = [
     "Best",
     "Direction",
+    "Probed",
     "State",
     "Status",
     "Study",
@@ -28,7 +30,9 @@ __all__ = [
     "artifact_folder",
     "create",
     "delete",
+    "enter",
     "is_paused",
+    "league",
     "limit",
     "names",
     "objective",

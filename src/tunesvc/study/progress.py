@@ -55,8 +55,8 @@ class Best:
 class Status:
     """How a study stands.
 
-    A `waiting` trial has been begun and is held by no worker: the next one takes it over. A
-    `remaining` one has not been begun.
+    A `waiting` trial has been begun, and nobody is at work on it: the next worker takes it over, or
+    the one that has drawn it ahead gets to it. A `remaining` one has not been begun.
     """
 
     study: str

@@ -40,7 +40,8 @@ class _Sql:
     STUDIES = text("""
         SELECT s.study_id, s.study_name, json_object_agg(a.key, a.value_json::json) AS attributes
         FROM studies s JOIN study_user_attributes a USING (study_id)
-        WHERE a.key LIKE 'tunesvc:%' AND a.key NOT LIKE 'tunesvc:test:%'
+        WHERE a.key LIKE 'tunesvc:%'
+          AND a.key NOT LIKE ALL (ARRAY['tunesvc:test:%', 'tunesvc:league:%'])
           AND s.study_name = coalesce(:name, s.study_name)
         GROUP BY s.study_id ORDER BY s.study_id
     """)

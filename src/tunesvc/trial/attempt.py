@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,37 +18,87 @@ from optuna.trial import TrialState
 
 from tunesvc import checkpoint, interrupt, train
 from tunesvc.checkpoint import Mark
-from tunesvc.errors import StorageError, TrainingError
+from tunesvc.errors import StorageError
 from tunesvc.interrupt import Stopped
 from tunesvc.leases import Lease, LeaseLost, Leases, Leave
-from tunesvc.spec import TrialConfig
-from tunesvc.train import Epoch, OutOfMemory, Placement, Run
-from tunesvc.trial import facts
+from tunesvc.spec import Knobs, TrialConfig
+from tunesvc.train import Diverged, Epoch, OutOfMemory, Placement, Run
+from tunesvc.trial import facts, league
+from tunesvc.trial.delivery import Delivery, Ending, Kept
 from tunesvc.trial.desk import Desk
-from tunesvc.trial.reports import Ending, Reports
+from tunesvc.trial.fitting import Fitting
+from tunesvc.trial.reports import PHASES, Reports
 
 log = logging.getLogger(__name__)
 
 
-class DoesNotFit(TrainingError):  # noqa: N818 (what it says)
-    """Not even one image at a time fits into the device's memory."""
+_CHEAP_SECONDS = 0.02  # of an epoch; to keep one that takes less would take longer
+
+
+class _Ended(Exception):  # noqa: N818 (a message from `_tick`)
+    """The clerk has learned how the trial is to end."""
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass
 class Attempt:
-    """A leased trial being worked on."""
+    """A leased trial being worked on.
+
+    Args:
+        clerk: keeps checkpoints and tells Postgres, beside training.
+        on_begun: is called when the first batch is done.
+        told: when the trial before this one was told, by `time.perf_counter`; None: there was none.
+    """
 
     desk: Desk
     lease: Lease
     placement: Placement
     leases: Leases
+    clerk: Executor
+    on_begun: Callable[[], None] = _nothing
+    told: float | None = None
+    levers: dict[str, Any] = field(default_factory=dict)  # what was spared, as the trial stores it
+    diverged: Diverged | None = None
     reports: Reports = field(init=False)
+    fitting: Fitting = field(init=False)
+    delivery: Delivery = field(init=False)
     training: Run | None = None
-    _most: int | None = None  # images at once, since more did not fit
+    history: list[dict[str, Any]] = field(default_factory=list)  # what finished epochs brought
+    _drawn: tuple[str, Knobs] | None = None
+    _is_begun: bool = False
     _is_tidy: bool = False  # stopped between two batches: its state may be saved
 
     def __post_init__(self) -> None:
         self.reports = Reports(self.desk, self.lease, self.leases)
+        self.fitting = Fitting(self.reports, self.placement)
+        self.delivery = Delivery(self.clerk, self._hand_in)
+
+    def draw(self) -> tuple[str, Knobs]:
+        """Return the trial's backbone and knobs; drawn and stored now, if not before.
+
+        Whatever Postgres's absence causes is raised at once.
+        """
+        if self._drawn is None:
+            self._drawn = self.reports.suggest()
+        return self._drawn
+
+    def prepare(self) -> Run:
+        """Return the trial's run, at its beginning."""
+        self.leases.watch(self.lease).begin()
+        label, knobs = self.reports.insist(self.draw)
+        config = self.desk.config(label, knobs, self.lease.number)
+        self.training = self._build(label, config, None)
+        return self.training
+
+    def begin_anew(self) -> None:
+        """Forget what was done here; the trial waits for its turn."""
+        self.history, self.training, self.diverged = [], None, None
+        self.reports.seconds = dict.fromkeys(PHASES, 0.0)
+        self.levers.pop("stack", None)
+        self.leases.watch(self.lease).is_waiting = True
 
     def train(self) -> Ending:
         """Go on where the trial stands, to its last epoch or the word of the pruner.
@@ -57,7 +108,8 @@ class Attempt:
             Leave, Stopped: it was saved between two batches, if there was time for that.
             Diverged, DoesNotFit: its configuration's fault.
         """
-        label, knobs = self.reports.suggest()
+        self.leases.watch(self.lease).begin()
+        label, knobs = self.reports.insist(self.draw)
         config = self.desk.config(label, knobs, self.lease.number)
         state = self._load()
         with self._clock("report"):
@@ -66,9 +118,10 @@ class Attempt:
             interrupt.check()
             try:
                 self.training = self._build(label, config, state)
-                ending = self._epochs(config)
+                ending = self._epochs()
             except OutOfMemory as error:
-                self._halve(error)
+                self.delivery.wait()
+                self.fitting.halve(error, self.training)
                 state = self._load()
         return ending
 
@@ -78,11 +131,15 @@ class Attempt:
         Raises:
             LeaseLost: it is in other hands.
         """
-        self.reports.tell(state, value, self._memory() | ({"reason": reason} if reason else {}))
+        self.delivery.quiet()
+        self.reports.history = self.history
+        self.reports.tell(state, value, self._accounts() | ({"reason": reason} if reason else {}))
 
     def account(self) -> None:
-        """Store what the trial took so far."""
-        self.reports.insist(lambda: self.reports.write(self.reports.accounts() | self._memory()))
+        """Hand in what finished epochs brought, and store what the trial took so far."""
+        self.delivery.wait()
+        self.reports.say(self.reports.accounts() | self._accounts())
+        self.reports.insist(self.reports.write)
 
     # ---- building
 
@@ -98,8 +155,10 @@ class Attempt:
                 "hosts need one place for checkpoints (TUNESVC_ARTIFACTS)",
                 *(lease.number, lease.epoch, self.desk.shelf.location),
             )
-        reports.history = [] if state is None else list(state["history"])
-        reports.reported = min(reports.reported, len(reports.history))
+        self.history = [] if state is None else list(state["history"])
+        reports.history = list(self.history)
+        reports.reported = min(reports.reported, len(self.history))
+        reports.judged = 0 if state is None else state.get("judged", 0)
         if state is not None and self.training is None:
             reports.seconds |= state["seconds"]
         self.training = None
@@ -107,95 +166,88 @@ class Attempt:
 
     def _build(self, label: str, config: TrialConfig, state: dict[str, Any] | None) -> Run:
         with self._clock("data"):
-            first, second = self.desk.splits(config, "train", "val", tick=self._tick)
-        fitted = self.reports.insist(lambda: self.leases.fitted(**self._place(config)))
-        with self._clock("model"), self._room_for_the_model():
+            first, second = self.desk.splits(config, "train", "val", tick=self.tick)
+        with self._clock("model"), self.fitting.room_for_the_model():
             training = self.desk.training(config, first, second, self.placement)
+            league.seed_head(self.desk, label, training)
             if state is not None:
                 training.load_state_dict(state["run"])
-        limits = (training.micro_batch, fitted, self._most)
-        training.micro_batch = min(limit for limit in limits if limit is not None)
-        told = facts.of_run(label, training, self.placement)
-        self.reports.insist(lambda: self.reports.write({"run": told}))
+        self.fitting.limit(training)
+        self.reports.say({"run": facts.of_run(label, training, self.placement)})
         return training
-
-    @contextmanager
-    def _room_for_the_model(self) -> Iterator[None]:
-        """Tell apart a model that is itself too large for the device."""
-        try:
-            yield
-        except (RuntimeError, MemoryError) as error:
-            if not train.is_out_of_memory(error):
-                raise
-            raise self._too_large(str(error)) from None  # its frames hold the half of the model
-
-    def _halve(self, error: OutOfMemory) -> None:
-        """Let fewer images pass through the model at once, from the next try on.
-
-        Raises:
-            DoesNotFit: it was one image already.
-        """
-        tried = min(error.micro_batch, self.training.micro_batch if self.training else 1)
-        if tried <= 1:
-            raise self._too_large(error.what) from error
-        self._most = tried // 2
-        told = "trial %d: out of memory; now %d images at a time"
-        log.warning(told, self.lease.number, self._most)
-
-    def _remember(self, config: TrialConfig, training: Run) -> None:
-        """Spare later trials the search for the size that fitted."""
-        if self._most is not None:
-            place, self._most = self._place(config), None
-            self.reports.insist(lambda: self.leases.note_fitted(training.micro_batch, **place))
-
-    def _place(self, config: TrialConfig) -> dict[str, str | int]:
-        return facts.of_memory(config, self.desk.transform(config).crop, self.placement)
-
-    def _too_large(self, why: str) -> DoesNotFit:
-        return DoesNotFit(
-            f"out of memory on {self.placement.device} with a single image at a time",
-            why.splitlines()[0],
-            "leave this backbone out, give `data.image_size`, or use a device with more memory",
-        )
 
     # ---- epochs
 
-    def _epochs(self, config: TrialConfig) -> Ending:
+    def _epochs(self) -> Ending:
         training = self.training
         assert training is not None
-        with interrupt.deferred(), self._watched():
+        with interrupt.deferred(), self.watched():
             try:
-                for epoch in train.fit(training, self._tick):
-                    ending = self._after(epoch, config, training)
-                    if ending is not None:
-                        return ending
+                for epoch in train.fit(training, self.tick):
+                    self._after(epoch, training)
+                    if not self._is_unfinished:
+                        break
+                with self._clock("report"), self.watched(is_training=False):
+                    self.delivery.wait()  # a verdict that comes after the last epoch comes too late
+            except _Ended as ended:
+                return ended.args[0]  # type: ignore[no-any-return]
             except (Stopped, Leave):
-                if self._is_tidy:
-                    self._save(training)
-                    self.reports.deliver(config.epochs)
+                if self._is_tidy and (ending := self.keep_now()) and self._is_unfinished:
+                    return ending
                 raise
-        raise AssertionError("a run of no epochs")
+        return TrialState.COMPLETE, ""
 
-    def _after(self, epoch: Epoch, config: TrialConfig, training: Run) -> Ending | None:
+    def note(self, epoch: Epoch) -> None:
+        """An epoch is finished."""
         for phase, seconds in epoch.seconds.items():
             self.reports.seconds[phase] += seconds
-        with self._clock("report"):
-            self._remember(config, training)
-            self.reports.history.append(facts.of_epoch(epoch))
-            log.info("trial %d %s", self.lease.number, epoch)
-            self._save(training)
-            return self.reports.deliver(config.epochs)
+        self.history.append(facts.of_epoch(epoch))
+        log.info("trial %d %s", self.lease.number, epoch)
 
-    def _tick(self) -> None:
+    def _after(self, epoch: Epoch, training: Run) -> None:
+        self.fitting.remember(training)
+        self.note(epoch)
         self._is_tidy = True
-        interrupt.check()
-        self.reports.watch.tick()
+        with self._clock("report"):
+            is_dear = sum(epoch.seconds.values()) > _CHEAP_SECONDS
+            self.delivery.post(self._kept(training.snapshot()), in_turn=is_dear)
+            self._look()
         self._is_tidy = False
 
+    def tick(self) -> None:
+        """Show that work advances; learn whether it is to go on.
+
+        Raises:
+            LeaseLost, Leave, Stopped: it is not.
+        """
+        self._is_tidy = True
+        interrupt.check()
+        self.leases.watch(self.lease).tick()
+        self._look()
+        if self.training is not None and self.training.progress:
+            self.begin()
+        self._is_tidy = False
+
+    def begin(self) -> None:
+        """Training has begun: call `on_begun`, once."""
+        if not self._is_begun:
+            self._is_begun = True
+            self.on_begun()
+
+    def _look(self) -> None:
+        """Learn from the clerk whether the trial goes on."""
+        ending = self.delivery.look()
+        if ending is not None and self._is_unfinished:
+            raise _Ended(ending)
+
+    @property
+    def _is_unfinished(self) -> bool:
+        return self.training is not None and len(self.history) < self.training.config.epochs
+
     @contextmanager
-    def _watched(self, is_training: bool = True) -> Iterator[None]:
+    def watched(self, is_training: bool = True) -> Iterator[None]:
         """Have the watchdog expect batches, or not, while the block runs."""
-        watch = self.reports.watch
+        watch = self.leases.watch(self.lease)
         before, watch.is_training = watch.is_training, is_training
         try:
             yield
@@ -203,23 +255,41 @@ class Attempt:
             watch.is_training = before
             watch.beats += 1
 
-    def _save(self, training: Run) -> None:
-        """Keep the state; nothing is reported that is not kept first."""
-        mark = Mark(self.lease.token, *training.position)
-        kept = {"history": self.reports.history, "seconds": self.reports.seconds}
-        state = {"run": training.state_dict()} | kept
+    # ---- keeping
+
+    def keep_now(self) -> Ending | None:
+        """Keep the run as it stands, and report it; return how the trial is to end, if now."""
+        assert self.training is not None
+        with self.watched(is_training=False):
+            ending = self.delivery.wait()
+            return self._hand_in(self._kept(self.training.state_dict())) or ending
+
+    def _kept(self, run: dict[str, Any]) -> Kept:
+        assert self.training is not None
+        history = list(self.history)
+        known = {"seconds": dict(self.reports.seconds), "judged": self.reports.judged}
+        state = {"run": run, "history": history} | known
+        return Kept(Mark(self.lease.token, *self.training.position), state, history)
+
+    def _hand_in(self, kept: Kept) -> Ending | None:
+        """Keep a state, then report it: nothing is reported that is not kept first."""
+        folder = self.desk.folder(self.lease.number)
         try:
-            with self._watched(is_training=False):
-                checkpoint.save(state, self.desk.shelf, self.desk.folder(self.lease.number), mark)
+            checkpoint.save(kept.state, self.desk.shelf, folder, kept.mark)
         except StorageError as error:  # or whoever has the trial now has cleared it away
             if not self.reports.insist(lambda: self.leases.holds(self.lease)):
                 raise LeaseLost from error
             raise
+        self.reports.history = kept.history
+        return self.reports.deliver(self.desk.study.spec.budget.epochs)
 
-    def _memory(self) -> dict[str, float]:
+    def _accounts(self) -> dict[str, Any]:
         if self.training is None:
             return {}
-        return {"peak_memory_mb": round(self.training.peak_memory_mb, 1)}
+        begun = self.training.begun
+        gap = None if self.told is None or begun is None else round(begun - self.told, 4)
+        levers = self.levers | {"gap_seconds": gap} | facts.of_levers(self.training)
+        return {"peak_memory_mb": round(self.training.peak_memory_mb, 1), "levers": levers}
 
     @contextmanager
     def _clock(self, phase: str) -> Iterator[None]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import optuna
 from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage
 
-from tunesvc import data, plugins, search, strategies, train
+from tunesvc import data, plugins, search, strategies
 from tunesvc import study as studies
-from tunesvc.backbones import InputTransform, build, check_weights, input_transform
+from tunesvc.backbones import InputTransform, check_weights, input_transform
 from tunesvc.data import Listing, Split
 from tunesvc.leases import Fenced, Given, Lease, Terms
 from tunesvc.shelf import Shelf
@@ -21,8 +22,9 @@ from tunesvc.spec import Knobs, TrialConfig, derive_seed
 from tunesvc.storage import installation_id
 from tunesvc.study import Study
 from tunesvc.tasks import Task
-from tunesvc.train import Placement, Run
+from tunesvc.train import Placement, Run, Shared
 from tunesvc.trial import retention
+from tunesvc.trial.models import Models
 
 
 def _nothing() -> None:
@@ -45,10 +47,12 @@ class Desk:
     listing: Listing = field(init=False)
     metric: str = field(init=False)
     terms: Terms = field(init=False)
-    storage: Fenced = field(init=False)
+    history: BaseStorage = field(init=False)  # what samplers read of finished trials
     pruner: BasePruner = field(init=False)
-    trials: optuna.Study = field(init=False)
-    _generation: int = field(init=False, default=0)
+    memory: search.Memory = field(init=False, default_factory=search.Memory)
+    models: Models = field(init=False)
+    shared: Shared = field(init=False)
+    _moved: dict[int, Split] = field(init=False, default_factory=dict)
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -62,9 +66,11 @@ class Desk:
         studies.set_fingerprint(self.study, self.listing.fingerprint)
         retention.claim_folder(self.shelf, self.study, installation_id(self.study.store.engine))
         self.terms = self._terms()
-        self.storage = Fenced(self.study.store.optuna, self.study.store.engine)
+        self.history = self.study.store.history
         self.pruner = search.pruner(spec)
-        self.trials = self.study.optuna(self.storage, pruner=self.pruner)
+        outputs = self.task.num_outputs(self.listing.classes)
+        self.models = Models(outputs, base, spec.data.image_size)
+        self.shared = Shared(self.listing.fingerprint, self.cache / "features")
 
     def _terms(self) -> Terms:
         """The defaults come first, then the grid's points where there is a grid."""
@@ -83,26 +89,29 @@ class Desk:
             given=given,
         )
 
-    def take(self, lease: Lease) -> optuna.Trial:
+    def storage(self, lease: Lease) -> Fenced:
+        """Return where a leased trial, and no other, is written to."""
+        return Fenced(self.history, self.study.store.engine, lease)
+
+    def take(self, lease: Lease, storage: Fenced) -> optuna.Trial:
         """Return a leased trial as Optuna has it, with the sampler that its number asks for."""
-        if lease.generation != self._generation:  # finished trials were put back: read them anew
-            self.storage.inner = self.study.store.fresh()
-            self._generation = lease.generation
-        self.storage.work_on(lease)
         # Optuna's object of a study keeps the trials that it read for one trial's samplers.
-        sampler = search.sampler(self.study.spec, lease.number)
-        self.trials = self.study.optuna(self.storage, sampler=sampler, pruner=self.pruner)
-        return optuna.Trial(self.trials, lease.trial_id)
+        sampler = search.sampler(self.study.spec, lease.number, self.memory)
+        study = self.study.optuna(storage, sampler=sampler, pruner=self.pruner)
+        return optuna.Trial(study, lease.trial_id)
 
     def records(self) -> optuna.Study:
         """Return the study's trials as they are stored."""
-        return self.study.optuna(self.storage.inner)
+        return self.study.optuna(self.history)
 
     def config(self, label: str, knobs: Knobs, number: int) -> TrialConfig:
         """Return what the training side needs; seeds derive from the digest and the number."""
         spec = self.study.spec
         seed = derive_seed(spec.digest, "trial", number)
-        return TrialConfig(spec.backbone(label), knobs, spec.budget.epochs, seed)
+        return TrialConfig(
+            spec.backbone(label), knobs, spec.budget.epochs, seed,
+            is_cached=spec.augment == "cached", evaluated=search.evaluated(spec),
+        )  # fmt: skip
 
     def splits(
         self, config: TrialConfig, *names: str, tick: Callable[[], None] = _nothing
@@ -133,21 +142,31 @@ class Desk:
     def training(
         self, config: TrialConfig, first: Split, second: Split, placement: Placement
     ) -> Run:
-        """Build model and optimizer for a configuration, from their beginning."""
-        train.seed(config.seed)  # the new head, and a body from scratch, are drawn from it
-        body = build(
-            config.backbone,
-            self.task.num_outputs(self.listing.classes),
-            base=self.study.base,
-            dropout=config.knobs.dropout,
-            pretrained=config.knobs.strategy != "from-scratch",
-            image_size=self.study.spec.data.image_size,
-        )
+        """Return model and optimizer for a configuration, at their beginning."""
+        first, second = (self._resident(split, placement) for split in (first, second))
+        model = self.models.take(config)
+        body = model.backbone
         stages = [(stage.name, stage.parameters) for stage in body.stages]
         plan = strategies.plan(
             stages, body.head.parameters, body.norm_parameters, config.knobs, config.epochs
         )
-        return Run(body, self.task, first, second, config, placement, plan)
+        freezer = self.shared.freezer(model.cut)
+        run = Run(body, self.task, first, second, config, placement, plan, freezer, model.is_warm)
+        model.expect(run.changing)
+        return run
+
+    def clear(self) -> None:
+        """Give back what is only kept to be quicker: its memory is wanted."""
+        self.models.clear()
+        self.shared.clear()
+        self._moved.clear()
+
+    def _resident(self, split: Split, placement: Placement) -> Split:
+        """Return a split on the device, moved there once, if it has the room."""
+        if id(split.images) not in self._moved:
+            moved = data.resident(split, placement.device, placement.room())
+            self._moved[id(split.images)] = moved
+        return self._moved[id(split.images)]
 
     def folder(self, number: int) -> str:
         """Return where on the shelf a trial's checkpoints lie."""

@@ -37,6 +37,15 @@ def of_epoch(epoch: Epoch) -> dict[str, Any]:
     }
 
 
+def of_levers(training: Run) -> dict[str, Any]:
+    """Return what was not computed again.
+
+    `frozen`: the leading stages that stood still from an epoch on, how many fixed views of each
+    training image there were, whether the stages' outputs were known, and the seconds to have them.
+    """
+    return {"model": "warm" if training.is_warm else "built", "frozen": training.inputs.used}
+
+
 def of_memory(config: TrialConfig, image_size: int, placement: Placement) -> dict[str, str | int]:
     """Return what decides how many images fit into a device's memory at once."""
     described = placement.describe()

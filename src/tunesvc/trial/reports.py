@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -12,18 +12,17 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import interrupt
-from tunesvc.leases import Lease, Leases, Watch
+from tunesvc.leases import Fenced, Lease, Leases, Watch
 from tunesvc.spec import Knobs
 from tunesvc.storage import is_passing, patiently
+from tunesvc.trial.delivery import Ending
 from tunesvc.trial.desk import Desk
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Ending = tuple[TrialState, str]  # and its reason
 
-PHASES = ("data", "model", "train", "eval", "report")
-_RUNG = "completed_rung_"  # how Optuna's successive halving marks what it has judged
+PHASES = ("data", "model", "features", "train", "eval", "report")
 
 
 @dataclass
@@ -31,7 +30,8 @@ class Reports:
     """One leased trial, as the database is to know it.
 
     Args:
-        history: what each finished epoch brought; the first `reported` of them Postgres has.
+        history: what each finished epoch brought; the first `reported` of them Postgres has, and
+            of the first `judged` the pruner knew.
         seconds: of each phase.
     """
 
@@ -40,20 +40,30 @@ class Reports:
     leases: Leases
     history: list[dict[str, Any]] = field(default_factory=list)
     reported: int = 0
+    judged: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PHASES, 0.0))
+    _unsaid: dict[str, Any] = field(default_factory=dict)  # goes with the next write
     _trial: optuna.Trial | None = None
+    _storage: Fenced | None = None
+
+    @property
+    def storage(self) -> Fenced:
+        """Where this trial alone is written to."""
+        if self._storage is None:
+            self._storage = self.desk.storage(self.lease)
+        return self._storage
 
     @property
     def trial(self) -> optuna.Trial:
         """The trial, as Optuna's samplers know it."""
         if self._trial is None:
-            self._trial = self.desk.take(self.lease)
+            self._trial = self.desk.take(self.lease, self.storage)
         return self._trial
 
     @property
     def watch(self) -> Watch:
         """The lease as the thread that renews it sees it."""
-        return self.leases.watch or Watch(self.lease, self.desk.terms)
+        return self.leases.watch(self.lease, self.desk.terms)
 
     def insist(self, act: Callable[[], T]) -> T:
         """Do something in the database, however long (up to a limit) it is away."""
@@ -65,29 +75,40 @@ class Reports:
         return patiently(act, revive=self.desk.study.store.revive, on_wait=wait)
 
     def suggest(self) -> tuple[str, Knobs]:
-        """Return the trial's backbone and knobs, those drawn before as they were drawn."""
+        """Return the trial's backbone and knobs, those drawn before as they were drawn.
 
-        def draw() -> tuple[str, Knobs]:
-            try:
-                drawn = self.desk.space.suggest(self.trial)
-                self.write({})
-                return drawn
-            except BaseException:  # perhaps stored, and the reply lost: read it anew
-                self._trial = None
-                raise
+        It may be repeated: what was drawn and not stored yet is kept.
+        """
+        drawn = self.desk.space.suggest(self.trial)
+        self.write()
+        return drawn
 
-        return self.insist(draw)
+    def say(self, attributes: dict[str, Any]) -> None:
+        """Store user attributes, with the next write."""
+        self._unsaid |= attributes
 
-    def write(self, attributes: dict[str, Any]) -> None:
-        """Store the epochs that Postgres has not got yet, and user attributes.
+    def write(self) -> None:
+        """Store what Postgres has not got yet, in one round trip.
 
         Raises:
             LeaseLost: it is in other hands.
         """
-        steps = {each["epoch"]: each[self.desk.metric] for each in self.history[self.reported :]}
-        told = attributes | ({"history": self.history} if steps else {})
-        self.desk.storage.report(self.lease.trial_id, steps, told)
+        said = self._attributes()
+        self.storage.report(self.lease.trial_id, self._steps(), said)
         self.reported = len(self.history)
+        self._forget(said)
+
+    def _steps(self) -> dict[int, float]:
+        metric = self.desk.metric
+        fresh = self.history[self.reported :]
+        return {each["epoch"]: each[metric] for each in fresh if metric in each}
+
+    def _attributes(self) -> dict[str, Any]:
+        is_new = len(self.history) > self.reported
+        return self._unsaid | ({"history": self.history} if is_new else {})
+
+    def _forget(self, said: dict[str, Any]) -> None:
+        self._unsaid = {key: value for key, value in self._unsaid.items() if key not in said}
 
     def deliver(self, epochs: int) -> Ending | None:
         """Store what finished epochs brought; return how the trial is to end, if now.
@@ -100,17 +121,13 @@ class Reports:
             return self._over() if not self.history and self.watch.is_over else None
         if self.watch.is_over:
             return self._over()
-        return (TrialState.PRUNED, self._beaten()) if self._is_hopeless() else None
-
-    def _beaten(self) -> str:
-        kind = self.desk.study.spec.pruner.kind
-        return f"others were better after epoch {len(self.history)} (pruner: {kind})"
+        return self._beaten()
 
     def _try_to_write(self) -> bool:
         if not self.leases.is_reachable:
             return False
         try:
-            self.write({})
+            self.write()
         except Exception as error:
             if not is_passing(error):
                 raise
@@ -122,32 +139,52 @@ class Reports:
         hours = self.desk.terms.hours
         return TrialState.PRUNED, f"the budget's {hours:g} hours were over before its last epoch"
 
-    def _is_hopeless(self) -> bool:
-        """Ask the pruner; untuned runs go to their end: everything tuned is compared with them."""
+    def _beaten(self) -> Ending | None:
+        """Ask the pruner about every epoch that it has not judged.
+
+        Untuned runs go to their end: everything tuned is compared with them.
+        """
         if "default" in self.trial.user_attrs:
-            return False
+            return None
         try:
-            now = self.desk.storage.get_trial(self.lease.trial_id)
-            return self.desk.trials.pruner.prune(self.desk.trials, _unjudged(now))
+            while self.judged < len(self.history):
+                is_new = self.desk.metric in self.history[self.judged]
+                if is_new and self._is_hopeless(self.history[: self.judged + 1]):
+                    kind = self.desk.study.spec.pruner.kind
+                    after = f"others were better after epoch {self.judged + 1}"
+                    return TrialState.PRUNED, f"{after} (pruner: {kind})"
+                self.judged += 1
         except Exception as error:
             if not is_passing(error):
                 raise
-            return False
+        return None
+
+    def _is_hopeless(self, history: Sequence[dict[str, Any]]) -> bool:
+        study = self.trial.study
+        metric = self.desk.metric
+        known = {each["epoch"]: each[metric] for each in history if metric in each}
+        return study.pruner.prune(study, self._after(known))
+
+    def _after(self, values: dict[int, float]) -> FrozenTrial:
+        """Return the trial as it was when it had reported these."""
+        then = copy.copy(self.storage.get_trial(self.lease.trial_id))
+        then.intermediate_values = values
+        return then
 
     def tell(self, state: TrialState, value: float | None, told: dict[str, Any]) -> None:
-        """End the trial: the last reports first, then its state and value.
+        """End the trial, in one round trip with its last reports.
 
         Raises:
             LeaseLost: it is in other hands.
         """
-        self.insist(lambda: self.write(self.accounts() | told))
-        self.insist(
-            lambda: self.desk.trials.tell(self.trial, value, state=state, skip_if_finished=True)
-        )
+        told = self._attributes() | self.accounts() | told
+        number = self.lease.trial_id
+        self.insist(lambda: self.storage.tell(number, state, value, self._steps(), told))
+        self.reported = len(self.history)
 
     def accounts(self) -> dict[str, Any]:
         """Return what the trial took so far."""
-        return {"seconds": {phase: round(spent, 3) for phase, spent in self.seconds.items()}}
+        return {"seconds": {phase: round(spent, 4) for phase, spent in self.seconds.items()}}
 
     def is_gone(self) -> bool:
         """Whether the trial was deleted, with its study."""
@@ -156,21 +193,3 @@ class Reports:
         except KeyError:
             return True
         return False
-
-
-def _unjudged(trial: FrozenTrial) -> FrozenTrial:
-    """Return a trial as it was before successive halving judged its present value.
-
-    The mark of a rung is stored before the verdict is given. A worker that dies between the two
-    leaves a trial that looks as if it had been let through.
-    """
-    rungs = [key for key in trial.system_attrs if key.startswith(_RUNG)]
-    latest = max(rungs, key=lambda key: int(key.removeprefix(_RUNG)), default=None)
-    step = trial.last_step
-    if latest is None or step is None:
-        return trial
-    if trial.system_attrs[latest] != trial.intermediate_values[step]:
-        return trial
-    before = copy.copy(trial)
-    before.system_attrs = {k: v for k, v in trial.system_attrs.items() if k != latest}
-    return before

@@ -4,7 +4,7 @@
 
 Why: 2026-11: a checkpoint is written before its epoch is reported. Whoever takes a trial over
 finds in the checkpoint every epoch that may have been reported, and delivers those that were not:
-no value is lost, none is doubled, at most the epoch under way is trained again. For the same
+no value is lost, none is doubled. For the same
 reason a report that Postgres does not take waits for the next one: nothing in it is lost when the
 worker dies meanwhile.
 """
@@ -28,12 +28,13 @@ from tunesvc.errors import (
     TuneError,
     WeightsError,
 )
-from tunesvc.leases import MEMORY, Lease, LeaseLost, Leases, Leave
+from tunesvc.leases import MEMORY, LeaseLost, Leave
 from tunesvc.storage import is_passing
-from tunesvc.train import Diverged, Placement
+from tunesvc.train import Diverged
 from tunesvc.trial import retention
-from tunesvc.trial.attempt import Attempt, DoesNotFit
+from tunesvc.trial.attempt import Attempt
 from tunesvc.trial.desk import Desk
+from tunesvc.trial.fitting import DoesNotFit
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Outcome:
     reason: str = ""
 
 
-def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outcome | None:
+def run(attempt: Attempt) -> Outcome | None:
     """Run a leased trial to its end and tell Optuna.
 
     What the configuration caused is told on the trial, other exceptions after the last of several
@@ -63,7 +64,7 @@ def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outco
         TrainingError: the accelerator is out of order; the attempt has failed.
         Stopped: a signal came.
     """
-    attempt = Attempt(desk, lease, placement, leases)
+    lease = attempt.lease
     try:
         outcome = _outcome(attempt)
     except (LeaseLost, KeyError) as error:
@@ -75,18 +76,24 @@ def run(desk: Desk, lease: Lease, placement: Placement, leases: Leases) -> Outco
     except Leave as wish:
         log.info("trial %d is given back: its study is %s", lease.number, wish)
         return None
+    finally:
+        attempt.delivery.quiet()
     if outcome is not None:
-        _tidy(desk)
+        tidy(attempt)
     return outcome
 
 
-def _tidy(desk: Desk) -> None:
+def tidy(attempt: Attempt) -> None:
+    """A trial was told: have the clerk delete the checkpoints that are not kept any more."""
+    attempt.leases.forget(attempt.lease)
+    attempt.clerk.submit(_forget, attempt.desk)
+
+
+def _forget(desk: Desk) -> None:
     try:
         retention.forget(desk.shelf, desk.study, desk.records())
     except Exception as error:
-        if not is_passing(error):
-            raise
-        log.info("old checkpoints stay until the next trial ends: Postgres is away")
+        log.info("old checkpoints stay until the next trial ends: %s", error)
 
 
 def _outcome(attempt: Attempt) -> Outcome | None:
@@ -95,7 +102,7 @@ def _outcome(attempt: Attempt) -> Outcome | None:
     except (LeaseLost, Leave, StorageError, DataError, WeightsError):
         raise
     except DoesNotFit as error:
-        attempt.reports.insist(lambda: attempt.reports.trial.set_constraint(MEMORY, 1.0))
+        attempt.reports.trial.set_constraint(MEMORY, 1.0)  # stored with the next write
         return _failed(attempt, str(error), alike=None, is_final=True)
     except TuneError as error:
         return _failed(attempt, str(error), alike=error.what, is_final=True)
@@ -117,7 +124,16 @@ def _told(attempt: Attempt) -> Outcome:
         state, reason = attempt.train()
     except Diverged as error:
         state, reason = TrialState.PRUNED, str(error)
-    last = attempt.reports.history[-1] if state is TrialState.COMPLETE else {}
+    return conclude(attempt, state, reason)
+
+
+def conclude(attempt: Attempt, state: TrialState, reason: str) -> Outcome:
+    """Tell a trial whose training is over.
+
+    Raises:
+        LeaseLost: it is in other hands.
+    """
+    last = attempt.history[-1] if state is TrialState.COMPLETE else {}
     value = last.get(attempt.desk.metric)
     if value is not None and not math.isfinite(value):
         state, reason = TrialState.PRUNED, f"{attempt.desk.metric} is {value} after the last epoch"

@@ -30,7 +30,8 @@ def score(desk: Desk, number: int, placement: Placement) -> dict[str, float] | N
             f"{desk.shelf.location} holds no whole checkpoint of it ({desk.folder(number)})",
             "only the best trials' models are kept, on the machine (or share) that trained them",
         )
-    params = next(t.params for t in desk.trials.trials if t.number == number)
+    trials = desk.records().get_trials(deepcopy=False)
+    params = next(t.params for t in trials if t.number == number)
     config = desk.config(*desk.space.resolve(params), number)
     first, second, test = desk.splits(config, "train", "val", "test")
     training = desk.training(config, first, second, placement)

@@ -1,0 +1,121 @@
+"""A linear probe of every backbone, before the first trial: the league table.
+
+Its heads are kept beside the checkpoints; trials under `lp_ft` start from them.
+
+    {study}-{uid}/league-00-{sha256}/{mark}.ckpt       of the study file's first backbone
+
+Why: 2026-11: a probe costs one pass over the images with a frozen backbone, whose outputs later
+head-only trials want anyway, and a second or so for the head. Two workers may probe the same
+backbone at once; they wait for each other's outputs, and the first that is entered counts: its
+head is the one that trials start from, on whichever machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tunesvc import checkpoint, study
+from tunesvc.backbones import has_plain_head
+from tunesvc.checkpoint import Mark
+from tunesvc.errors import StorageError
+from tunesvc.spec import Knobs, TrialConfig
+from tunesvc.study import Probed, artifact_folder
+from tunesvc.train import Placement, Run
+from tunesvc.train.probe import probe
+from tunesvc.trial.desk import Desk
+
+log = logging.getLogger(__name__)
+
+_MARK = Mark(0, 0, 0)
+
+
+def complete(desk: Desk, placement: Placement, tick: Callable[[], None]) -> None:
+    """Probe every pretrained backbone of the study that nobody has probed yet.
+
+    Args:
+        tick: called after every batch; what it raises passes, and leaves nothing behind.
+    """
+    spec = desk.study.spec
+    if not spec.league:
+        return
+    for label in spec.backbone_labels:
+        known = study.league(desk.study)  # anew each time: other workers are at it too
+        if label not in known and spec.backbone(label).weights != "none":
+            _probe(desk, label, placement, tick)
+
+
+def head(desk: Desk, label: str) -> tuple[Tensor, Tensor] | None:
+    """Return the head of a backbone's probe, (C, D) and (C,) float32; None where it has none.
+
+    Raises:
+        StorageError: it has one, which is not here: another would make another trial.
+    """
+    entry = study.league(desk.study).get(label)
+    if entry is None or not entry.head:
+        return None
+    kept = checkpoint.load(desk.shelf, _folder(desk, label, entry.head))
+    if kept is None:
+        raise StorageError(
+            f"the linear probe of {label} is not here",
+            f"{desk.shelf.location} does not hold it, and trials with lp_ft start from its head",
+            "workers on several hosts need one place for checkpoints (TUNESVC_ARTIFACTS)",
+        )
+    return kept["weight"], kept["bias"]
+
+
+def seed_head(desk: Desk, label: str, training: Run) -> None:
+    """Have a run under `lp_ft` start from its backbone's probe.
+
+    Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", section 3.
+    """
+    knobs = training.config.knobs
+    found = head(desk, label) if "lp_epochs" in knobs.acting() and desk.study.spec.league else None
+    if found is None:
+        return
+    with torch.no_grad():
+        for name, value in zip(training.backbone.head.parameters, found, strict=True):
+            training.module.get_parameter(name).copy_(value)
+
+
+def _probe(desk: Desk, label: str, placement: Placement, tick: Callable[[], None]) -> None:
+    try:
+        _fit(desk, label, placement, tick)
+    except (RuntimeError, MemoryError) as error:  # no room on the device, or no solution
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        log.warning("no linear probe of %s: %s", label, why)
+        study.enter(desk.study, Probed(label, {}, why=f"it could not be probed: {why}"))
+
+
+def _fit(desk: Desk, label: str, placement: Placement, tick: Callable[[], None]) -> None:
+    knobs = Knobs(strategy="linear-probe", augmentation="none")
+    config = TrialConfig(desk.study.spec.backbone(label), knobs, 1, 0, is_cached=True)
+    first, second = desk.splits(config, "train", "val", tick=tick)
+    run = desk.training(config, first, second, placement)
+    run.freeze(tick)
+    outputs = run.inputs.outputs
+    if outputs is None or outputs.val.one(0).dim() != 2 or not has_plain_head(run.backbone):
+        why = "its outputs cannot be kept here, or its head is not one linear layer"
+        study.enter(desk.study, Probed(label, {}, why=why))
+        return
+    found = probe(
+        outputs.train.one(0), first.targets, outputs.val.one(0), second.targets,
+        desk.task, desk.models.outputs, metric=desk.metric, tick=tick,
+    )  # fmt: skip
+    digest = hashlib.sha256(
+        found.weight.numpy().tobytes() + found.bias.numpy().tobytes()
+    ).hexdigest()
+    kept = {"weight": found.weight, "bias": found.bias}
+    checkpoint.save(kept, desk.shelf, _folder(desk, label, digest), _MARK)
+    images, seconds = len(first.targets), round(found.seconds, 3)
+    study.enter(desk.study, Probed(label, found.metrics, found.l2, seconds, images, digest))
+    log.info("linear probe of %s: %s %.4f", label, desk.metric, found.metrics[desk.metric])
+
+
+def _folder(desk: Desk, label: str, digest: str) -> str:
+    number = desk.study.spec.backbone_labels.index(label)
+    return f"{artifact_folder(desk.study)}/league-{number:02d}-{digest[:8]}"
