@@ -96,7 +96,7 @@ def status(
 def best(name: StudyName, storage: Storage = None, as_json: Json = False) -> None:
     """Show the best trial of a study and the table of backbone × strategy."""
     from tunesvc import study
-    from tunesvc.cli import show
+    from tunesvc.cli import show_results
     from tunesvc.results import results
     from tunesvc.storage import open_store
 
@@ -105,7 +105,7 @@ def best(name: StudyName, storage: Storage = None, as_json: Json = False) -> Non
     if as_json:
         print_json(found.as_json())
     else:
-        show.print_results(found)
+        show_results.print_results(found)
 
 
 def workers(storage: Storage = None, as_json: Json = False) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tunesvc.errors import TrainingError
     from tunesvc.storage import Store
     from tunesvc.study import State, Status, Study
-    from tunesvc.up import Fleet
+    from tunesvc.up import Fleet, Packing
 
 
 def up(
@@ -30,6 +30,16 @@ def up(
     ] = False,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Default: one per GPU, or two on a CPU.")
+    ] = None,
+    per_device: Annotated[
+        str | None,
+        typer.Option(
+            "--trials-per-device",
+            metavar="auto|N",
+            help="Workers on each device, at the cost of each one's speed. Default: 1 on a GPU. "
+            "auto: one, and up to 4 once three trials have shown how many fit into its memory. "
+            "Workers on one NVIDIA GPU take turns unless nvidia-cuda-mps-control -d runs.",
+        ),
     ] = None,
     device: Device = None,
     name: Name = None,
@@ -47,10 +57,10 @@ def up(
     from tunesvc.processes import registered
     from tunesvc.spec import load
     from tunesvc.storage import open_store
-    from tunesvc.up import Fleet, placements
+    from tunesvc.up import AUTO, Fleet, placements
 
     spec = load(file, name=name, settings=settings or ())
-    devices = placements(workers, device)
+    devices = placements(workers, device, per_device)
     chosen = None if no_dashboard else checked_port(port)
     report = checked(spec, file.parent)
     try:
@@ -59,10 +69,12 @@ def up(
             state = study.status(made).state
             if state == "paused":
                 _tell_paused(made)
+            packing = _packing(made, devices) if per_device == AUTO else None
+            bury = partial(_bury, store)
             if state != "paused" or not until_done:
                 with (
                     registered("up", [made.name]),
-                    Fleet(made.name, storage, devices, chosen, partial(_bury, store)) as fleet,
+                    Fleet(made.name, storage, devices, chosen, bury, packing) as fleet,
                     show.Progress(made.name, fleet.url, devices) as progress,
                 ):
                     state = _follow(made, fleet, progress, until_done)
@@ -82,6 +94,14 @@ def _bury(store: Store, worker_id: str) -> None:
     from tunesvc.storage import patiently
 
     patiently(lambda: leases.expire(store.engine, worker_id), revive=store.revive)
+
+
+def _packing(made: Study, devices: list[str]) -> Packing:
+    """Return how a study's workers share the devices; it waits while Postgres is away."""
+    from tunesvc.storage import patiently
+    from tunesvc.up import Packing, look, rooms
+
+    return Packing(rooms(devices), lambda: patiently(lambda: look(made), revive=made.store.revive))
 
 
 def _status(made: Study) -> Status:
@@ -139,7 +159,7 @@ def _finish(made: Study, device: str) -> None:
     Raises:
         TrainingError: no trial came to its end.
     """
-    from tunesvc.cli import show
+    from tunesvc.cli import show_results
     from tunesvc.errors import StudyError
     from tunesvc.results import results
     from tunesvc.storage.artifacts import open_artifacts
@@ -154,7 +174,7 @@ def _finish(made: Study, device: str) -> None:
         score(desk, found.status.best.trial, place(device))
     except StudyError as error:  # it was trained on another machine
         typer.echo(str(error), err=True)
-    show.print_results(results(made))
+    show_results.print_results(results(made))
     typer.echo(
         "\nnext:\n"
         "  tunesvc dashboard                       every trial, in the browser\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from tunesvc.analysis import Cell
     from tunesvc.check import Report
-    from tunesvc.results import Results
     from tunesvc.study import Status
 
-LEGEND = "median and spread (interquartile range) of finished trials; – : none finished"
 GLUE = "\N{NO-BREAK SPACE}"  # holds two words on one line
 console = Console(soft_wrap=True, highlight=False)
 _LOG = logging.getLogger("tunesvc")
@@ -53,16 +49,16 @@ def _outline(value: Any, depth: int) -> None:
         elif isinstance(inner, list) and inner and isinstance(inner[0], Mapping):
             console.print(f"{indent}{key}:", markup=False)
             for item in inner:
-                console.print(f"{indent}  {_flat(item)}", markup=False)
+                console.print(f"{indent}  {flat(item)}", markup=False)
         else:
-            console.print(f"{indent}{key}: {_flat(inner)}", markup=False)
+            console.print(f"{indent}{key}: {flat(inner)}", markup=False)
 
 
-def _flat(value: Any) -> str:
+def flat(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_flat(inner)}" for key, inner in value.items())
+        return ", ".join(f"{key}={flat(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(map(_flat, value))
+        return ", ".join(map(flat, value))
     if isinstance(value, float):
         return f"{value:.4g}"
     return "–" if value is None else str(value)
@@ -90,7 +86,7 @@ def size(count: int) -> str:
 def params(values: Mapping[str, Any]) -> str:
     """Return a configuration on one line, the backbone first."""
     first = sorted(values, key=lambda name: (name != "backbone", not name.startswith("strategy")))
-    return "  ".join(f"{name}={_flat(values[name])}" for name in first)
+    return "  ".join(f"{name}={flat(values[name])}" for name in first)
 
 
 def counts(status: Status) -> str:
@@ -230,67 +226,3 @@ def _takeovers(status: Status) -> str:
         return ""
     times = "once" if status.takeovers == 1 else f"{status.takeovers} times"
     return f"; taken over from a lost worker {times}"
-
-
-def print_results(found: Results) -> None:
-    """Print the best configuration, its metrics, and the table of backbone × strategy."""
-    status = found.status
-    if status.best is None:
-        console.print(f"study {status.study}: no trial has ended yet", markup=False)
-        return
-    lower = " (lower is better)" if status.direction == "minimize" else ""
-    console.print(f"best of {counts(status)}: trial {status.best.trial}", markup=False)
-    _entry("tuned", params(status.best.params))
-    untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
-    _entry("as default", params(untouched))
-    _entry("validation", _metrics(found.validation, status.metric))
-    _entry("tuned for", f"{status.metric}{lower}")
-    if found.untuned is not None:
-        _entry("untuned", _untuned(found))
-    missing = "not scored: no test split (data.split.test holds one out), or not by this machine"
-    _entry("test", _metrics(found.test, status.metric) if found.test else missing)
-    console.print()
-    columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
-    table(columns, (_strategy_row(row) for row in found.table))
-    _wrapped(LEGEND, "")
-
-
-def _entry(name: str, told: str) -> None:
-    _wrapped(told, f"  {name:<12}")
-
-
-def _wrapped(told: str, start: str) -> None:
-    """Print words in the width of the terminal, the lines after the first below its words."""
-    lines = textwrap.fill(
-        told,
-        max(console.width, len(start) + 20),
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    console.print(lines.replace(GLUE, " "), markup=False)
-
-
-def _untuned(found: Results) -> str:
-    number, value = found.untuned or (0, 0.0)
-    if found.status.best and found.status.best.trial == number:
-        return "the default won: no other configuration was better"
-    gain = found.validation[found.status.metric] - value
-    same = f"the same backbone at its defaults, trial {number}"
-    return f"{found.status.metric} {value:.4f} ({same}); tuning changed it by {gain:+.4f}"
-
-
-def _knob_names(names: Iterable[str]) -> set[str]:
-    return {name.partition("@")[0] for name in names}
-
-
-def _metrics(values: Mapping[str, float], first: str) -> str:
-    ordered = sorted(values, key=lambda name: (name != first, name))
-    return "  ".join(f"{name}{GLUE}{values[name]:.4f}" for name in ordered)
-
-
-def _strategy_row(row: Cell) -> tuple[str, ...]:
-    numbers = [_flat(None) if n is None else f"{n:.4f}" for n in (row.best, row.median, row.spread)]
-    seconds = _flat(None) if row.seconds is None else f"{row.seconds:.1f}"
-    return row.backbone, row.strategy, *numbers, seconds, str(row.finished), str(row.pruned)

@@ -1,4 +1,4 @@
-"""Workers and dashboard as processes of one machine, tended until the study is done.
+"""The processes of one study on this machine: started, replaced, added to, stopped.
 
 Why: 2026-11: each worker leads its own session, so that Ctrl-C in the terminal reaches only this
 process, which then stops them in order. The storage's address travels in the environment, never in
@@ -18,55 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesvc import dashboard, leases, places
-from tunesvc.errors import REPLACE, TuneError, UsageError
+from tunesvc.errors import REPLACE, TuneError
 from tunesvc.processes import LABEL, PARENT
+from tunesvc.up.packing import Packing
+from tunesvc.up.placing import cores
 
 log = logging.getLogger(__name__)
 
 DASHBOARD = "dashboard"
-GPU_FILES = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev: NVIDIA, Windows' Linux subsystem, AMD
 STOP_SECONDS = 12.0  # a worker has this long to stop before it is killed
 MAX_RESTARTS = 5  # in ten minutes, of a process that died without saying why (killed)
 RESTART_SECONDS = 600.0
-
-
-def devices() -> list[str]:
-    """Return the accelerators of this machine as torch names them; empty where there is none."""
-    has_gpu = any(any(Path("/dev").glob(name)) for name in GPU_FILES)
-    if not has_gpu and sys.platform != "darwin":
-        return []  # spares machines without one the import of torch
-    import torch
-
-    if torch.cuda.is_available():
-        return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return ["mps"] if torch.backends.mps.is_available() else []
-
-
-def cores() -> int:
-    """Return how many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def placements(workers: int | None, device: str | None) -> list[str]:
-    """Return one device per worker: one for each GPU, or two that share the CPU's cores.
-
-    Raises:
-        UsageError: there is no such device here, or no worker is asked for.
-    """
-    found = [_known(device)] if device else devices() or ["cpu"]
-    usual = min(2, cores()) if found == ["cpu"] else len(found)
-    count = usual if workers is None else workers
-    if count < 1:
-        raise UsageError(f"--workers {count}: at least one worker is needed")
-    return [found[index % len(found)] for index in range(count)]
-
-
-def _known(device: str) -> str:
-    name = "cuda:0" if device == "cuda" else device
-    if name != "cpu" and name not in (here := devices()):
-        there = ", ".join([*here, "cpu"])
-        raise UsageError(f"--device {device}: no such device here", f"there is {there}")
-    return name
 
 
 @dataclass
@@ -121,8 +83,10 @@ class Fleet:
     """The processes of one study on this machine; a context manager that stops them.
 
     Args:
+        devices: one per worker; it grows with them.
         bury: is given the id of every worker that was killed, so that nobody waits for its lease
             to expire.
+        packing: tells where workers are to be added; None: nowhere.
     """
 
     study: str
@@ -130,6 +94,7 @@ class Fleet:
     devices: list[str]
     port: int | None
     bury: Callable[[str], None]
+    packing: Packing | None = None
     processes: list[_Process] = field(default_factory=list)
 
     def __enter__(self) -> Fleet:
@@ -141,22 +106,33 @@ class Fleet:
         return self
 
     def _start_all(self) -> None:
+        for index, device in enumerate(self.devices):
+            self._start_worker(index, device)
+        if self.port:
+            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)])
+
+    def _start_worker(self, index: int, device: str) -> None:
+        arguments = ["worker", "--study", self.study, "--until-done", "--device", device]
+        self._start(f"worker-{index}", arguments)
+
+    def _start(self, name: str, arguments: list[str]) -> None:
+        log = places.logs() / f"{self.study}-{name}.log"
+        self.processes.append(_Process(name, arguments, self._environment(), log))
+        self.processes[-1].start()
+
+    def _environment(self) -> dict[str, str]:
+        """Return what its processes are told; on the CPU each has its share of the cores.
+
+        Why: 2026-11: those that come later have theirs kept free from the start, for a worker's
+        threads are given once.
+        """
         environment = {PARENT: str(os.getpid())}
         if self.storage:
             environment["TUNESVC_STORAGE"] = self.storage
-        threads = max(1, cores() // len(self.devices)) if "cpu" in self.devices else None
-        if threads:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        for index, device in enumerate(self.devices):
-            arguments = ["worker", "--study", self.study, "--until-done", "--device", device]
-            self._start(f"worker-{index}", arguments, environment)
-        if self.port:
-            self._start(DASHBOARD, ["dashboard", "--port", str(self.port)], environment)
-
-    def _start(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
-        log = places.logs() / f"{self.study}-{name}.log"
-        self.processes.append(_Process(name, arguments, environment, log))
-        self.processes[-1].start()
+        if "cpu" in self.devices:
+            workers = max(len(self.devices), self.packing.most if self.packing else 0)
+            environment["OMP_NUM_THREADS"] = str(max(1, cores() // workers))
+        return environment
 
     @property
     def url(self) -> str | None:
@@ -164,10 +140,10 @@ class Fleet:
         return f"http://{dashboard.HOST}:{self.port}" if self.port else None
 
     def tend(self, note: Callable[[str], None] = log.warning) -> bool:
-        """Replace what was killed; return whether a worker is still at work.
+        """Replace what was killed, add what fits; return whether a worker is still at work.
 
         Args:
-            note: is given one line for each process that is replaced.
+            note: is given one line for each process that is replaced or added.
 
         Raises:
             TuneError: a worker ended with an error that a new one would only repeat, or was
@@ -178,7 +154,17 @@ class Fleet:
             if code and (each.name != DASHBOARD or not each.is_hopeless()):
                 self._replace(each, code)
                 note(f"{each.name} died ({_cause(code)}); replaced")
-        return any(each.ended() is None for each in self.processes if each.name != DASHBOARD)
+        working = any(each.ended() is None for each in self.processes if each.name != DASHBOARD)
+        if working and self.packing:
+            self._grow(self.packing, note)
+        return working
+
+    def _grow(self, packing: Packing, note: Callable[[str], None]) -> None:
+        for device in packing.more(self.devices):
+            index = len(self.devices)
+            self.devices.append(device)
+            self._start_worker(index, device)
+            note(f"worker-{index} added on {device}: there is memory for it")
 
     def _replace(self, each: _Process, code: int) -> None:
         if each.name != DASHBOARD:

@@ -1,0 +1,94 @@
+"""What a study has found, on the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from tunesvc.cli.show import GLUE, console, counts, flat, params, table
+
+if TYPE_CHECKING:
+    from tunesvc.analysis import Cell
+    from tunesvc.results import Results
+    from tunesvc.study import Probed
+
+LEGEND = "median and spread (interquartile range) of finished trials; – : none finished"
+LEAGUE = "linear probe: a linear layer on the frozen backbone, fitted to the end; no trial"
+
+
+def print_results(found: Results) -> None:
+    """Print the best configuration, its metrics, and the table of backbone × strategy."""
+    status = found.status
+    if status.best is None:
+        console.print(f"study {status.study}: no trial has ended yet", markup=False)
+        return
+    lower = " (lower is better)" if status.direction == "minimize" else ""
+    console.print(f"best of {counts(status)}: trial {status.best.trial}", markup=False)
+    _entry("tuned", params(status.best.params))
+    untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
+    _entry("as default", params(untouched))
+    _entry("validation", _metrics(found.validation, status.metric))
+    _entry("tuned for", f"{status.metric}{lower}")
+    if found.untuned is not None:
+        _entry("untuned", _untuned(found))
+    missing = "not scored: no test split (data.split.test holds one out), or not by this machine"
+    _entry("test", _metrics(found.test, status.metric) if found.test else missing)
+    console.print()
+    columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
+    table(columns, (_strategy_row(row) for row in found.table))
+    _wrapped(LEGEND, "")
+    if found.league:
+        console.print()
+        table(
+            ("backbone", "weight decay", f"linear probe: {status.metric}", "seconds"),
+            (_league_row(each, status.metric) for each in found.league),
+        )
+        _wrapped(LEAGUE, "")
+
+
+def _entry(name: str, told: str) -> None:
+    _wrapped(told, f"  {name:<12}")
+
+
+def _wrapped(told: str, start: str) -> None:
+    """Print words in the width of the terminal, the lines after the first below its words."""
+    lines = textwrap.fill(
+        told,
+        max(console.width, len(start) + 20),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print(lines.replace(GLUE, " "), markup=False)
+
+
+def _untuned(found: Results) -> str:
+    number, value = found.untuned or (0, 0.0)
+    if found.status.best and found.status.best.trial == number:
+        return "the default won: no other configuration was better"
+    gain = found.validation[found.status.metric] - value
+    same = f"the same backbone at its defaults, trial {number}"
+    return f"{found.status.metric} {value:.4f} ({same}); tuning changed it by {gain:+.4f}"
+
+
+def _knob_names(names: Iterable[str]) -> set[str]:
+    return {name.partition("@")[0] for name in names}
+
+
+def _metrics(values: Mapping[str, float], first: str) -> str:
+    ordered = sorted(values, key=lambda name: (name != first, name))
+    return "  ".join(f"{name}{GLUE}{values[name]:.4f}" for name in ordered)
+
+
+def _strategy_row(row: Cell) -> tuple[str, ...]:
+    numbers = [flat(None) if n is None else f"{n:.4f}" for n in (row.best, row.median, row.spread)]
+    seconds = flat(None) if row.seconds is None else f"{row.seconds:.1f}"
+    return row.backbone, row.strategy, *numbers, seconds, str(row.finished), str(row.pruned)
+
+
+def _league_row(entry: Probed, metric: str) -> tuple[str, ...]:
+    if entry.why:
+        return entry.backbone, flat(None), entry.why, flat(None)
+    return entry.backbone, f"{entry.l2:.0e}", f"{entry.metrics[metric]:.4f}", f"{entry.seconds:.1f}"
