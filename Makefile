@@ -9,7 +9,7 @@ PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint faults clean
+.PHONY: help quickstart test lint faults bench bench-smoke clean
 .DELETE_ON_ERROR:
 
 help: ## Show what can be made.
@@ -17,6 +17,8 @@ help: ## Show what can be made.
 	@echo "make test         set up, then lint, types, import contracts and tests with coverage"
 	@echo "make lint         the part of it that takes seconds"
 	@echo "make faults       workers killed, Postgres restarted, disks filled: half an hour, one table"
+	@echo "make bench        speed beside plain Optuna and Ray Tune: a quarter of an hour, RESULTS.md"
+	@echo "make bench-smoke  a few of its rows, small: a minute or so, one line"
 	@echo "make clean        remove the virtual environment and everything that tools left behind"
 
 quickstart: $(VENV)/.installed
@@ -38,13 +40,19 @@ test: lint
 faults: $(VENV)/.installed
 	$(BIN)/python benchmarks/faults.py
 
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/bench.py
+
+bench-smoke: $(VENV)/.installed
+	@$(BIN)/python benchmarks/bench.py --smoke
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-# Editable: what is edited is what runs. Both stamps follow pyproject.toml alone.
+# Editable: what is edited is what runs. All stamps follow pyproject.toml alone.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing tunesvc; torch is several GB, which takes a few minutes the first time"
 	$(PIP) install -qq -e .
@@ -52,6 +60,11 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install -qq -e ".[dev]"
+	@touch "$@"
+
+# Without Ray, which is not there for every Python, the rows beside it are skipped.
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@$(PIP) install -qq -e ".[bench]" || echo "Ray cannot be installed here; its rows are skipped"
 	@touch "$@"
 
 $(BIN)/python:

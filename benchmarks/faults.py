@@ -93,7 +93,7 @@ def _judge(total: Tally) -> int:
         f"repeated_epochs={total.repeated_epochs} kills={total.kills}"
     )
     failed = total.lost or total.duplicated or total.over_budget or total.is_broken
-    return int(bool(failed) or total.repeated_epochs > total.kills)
+    return int(bool(failed) or total.repeated_epochs > 2 * total.kills)
 
 
 if __name__ == "__main__":

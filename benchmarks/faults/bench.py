@@ -73,5 +73,5 @@ class Bench:
         if not ended:
             notes.append("not done when the time was over")
         counted = outcome.with_(kills, ", ".join(notes))
-        broken = workers.deaths or not ended or outcome.repeated_epochs > kills
+        broken = workers.deaths or not ended or outcome.repeated_epochs > 2 * kills
         return counted.broken() if isinstance(side, Ours) and broken else counted

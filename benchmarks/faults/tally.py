@@ -8,7 +8,7 @@
   own `MaxTrialsCallback`.
 - repeated_epochs: attempts at an epoch whose steps were done again (see `journal`).
 - kills: workers killed, frozen or left without a disk, and newest checkpoints destroyed: each may
-  cost one epoch.
+  cost two epochs, the one under way and the one whose checkpoint was being written.
 """
 
 from __future__ import annotations

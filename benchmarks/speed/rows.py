@@ -1,0 +1,193 @@
+"""One trial after the other: the head alone, the last stage, everything.
+
+Each side has one process with all cores. tunesvc's trials are timed from the end of the one before
+to their own end, in a worker that goes on; Python's imports are in neither side's figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from peers.job import Job
+
+from speed.limit import Limit, Work
+from speed.sides import Bench, Outcome, paces, span
+from speed.subjects import Subject
+from speed.table import Row, figure
+
+HEAD, LAST, FULL = "linear-probe", "last-stage", "full"
+STRATEGY = {
+    "head_only_warm": HEAD,
+    "head_only_30_cold": HEAD,
+    "last_stage_warm": LAST,
+    "full_epoch": FULL,
+    "full_step_vs_limit": FULL,
+    "peak_memory": FULL,
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of each."""
+
+    head_trials: int = 30  # of each of tunesvc's studies
+    warm_studies: int = 3
+    trials: int = 3  # of plain Optuna's studies, and of the others of tunesvc
+    epochs: dict[str, int] = field(default_factory=lambda: {HEAD: 4, LAST: 3, FULL: 2})
+
+
+@dataclass
+class Singles:
+    """What the rows of one subject are made of; measured once, when first asked for."""
+
+    bench: Bench
+    subject: Subject
+    wanted: Sequence[str]  # rows
+    sizes: Sizes
+
+    def _job(self, study: str, strategy: str, trials: int) -> Job:
+        epochs, bench = self.sizes.epochs[strategy], self.bench
+        return self.subject.job(
+            *(study, [strategy], trials, epochs),
+            device=bench.device,
+            loader_workers=bench.loader_workers,
+        )
+
+    @cached_property
+    def plain(self) -> Outcome:
+        """Plain Optuna: one process, a study of each strategy."""
+        strategies = dict.fromkeys(STRATEGY[row] for row in self.wanted)
+        return self.bench.plain([self._job(s, s, self.sizes.trials) for s in strategies])
+
+    @cached_property
+    def warm(self) -> Outcome:
+        """Worker with an empty cache: a study that fills it, others that find it filled."""
+        heads = ["cold", *(f"warm-{i}" for i in range(self.sizes.warm_studies))]
+        work = [self._job(name, HEAD, self.sizes.head_trials) for name in heads]
+        if "last_stage_warm" in self.wanted:
+            work.append(self._job("last", LAST, self.sizes.trials + 1))
+        return self.bench.ours(work)
+
+    @cached_property
+    def full(self) -> list[Outcome]:
+        """Workers with an empty cache each, and one trial; no league, which is no part of it."""
+        job = self._job("full", FULL, 1)
+        return [self.bench.ours([job], league=False) for _ in range(self.sizes.trials)]
+
+    @cached_property
+    def limit(self) -> Limit:
+        """The same epochs on tensors in memory."""
+        job = self._job("full", FULL, 1)
+        counts = [len(list(Path(job.data, split).glob("*/*"))) for split in ("train", "val")]
+        classes = len(list(Path(job.data, "train").iterdir()))
+        return self.bench.limit(
+            Work(
+                backbone=job.backbones[0],
+                image_size=job.image_size,
+                train=counts[0],
+                val=counts[1],
+                batch_size=job.batch_size,
+                epochs=self.sizes.trials,
+                classes=classes,
+                device=self.bench.device,
+            )
+        )
+
+
+def head_only_warm(on: Singles) -> Row:
+    """The seconds of a head-only trial, of whole studies whose features are there."""
+    studies = [f"warm-{i}" for i in range(on.sizes.warm_studies)]
+    ours = (1000 * span(on.warm.trials[s]) / len(on.warm.trials[s]) for s in studies)
+    return Row(
+        "head_only_warm",
+        f"{on.subject.words}, {on.sizes.epochs[HEAD]} epochs",
+        "ms a trial",
+        figure(ours),
+        "plain Optuna",
+        figure(1000 * pace for pace in paces(on.plain.trials[HEAD])),
+        note=f"tunesvc: means of studies of {on.sizes.head_trials} trials",
+    )
+
+
+def head_only_cold(on: Singles) -> Row:
+    """Head-only trials with what comes before them: decoding, features, the league."""
+    count = on.sizes.head_trials
+    ours = max(t.ended for t in on.warm.trials["cold"]) - on.warm.ready
+    return Row(
+        "head_only_30_cold",
+        f"{on.subject.words}, {count} trials of {on.sizes.epochs[HEAD]} epochs",
+        "s",
+        figure([ours]),
+        "plain Optuna",
+        figure(count * pace for pace in paces(on.plain.trials[HEAD])),
+        note=f"plain Optuna: {count} × the seconds of each of the trials that it ran",
+    )
+
+
+def last_stage_warm(on: Singles) -> Row:
+    """Trials after a first one, which filled the cache."""
+    return Row(
+        "last_stage_warm",
+        f"{on.subject.words}, {on.sizes.epochs[LAST]} epochs",
+        "s a trial",
+        figure(paces(on.warm.trials["last"])[1:]),
+        "plain Optuna",
+        figure(paces(on.plain.trials[LAST])),
+    )
+
+
+def full_epoch(on: Singles) -> Row:
+    """Seconds by epochs, from the worker's imports on: decoding, building, reports, checkpoints."""
+    epochs = on.sizes.epochs[FULL]
+    ours = [run.trials["full"][0].ended - run.ready for run in on.full]
+    return Row(
+        "full_epoch",
+        on.subject.words,
+        "s an epoch",
+        figure(seconds / epochs for seconds in ours),
+        "plain Optuna",
+        figure(pace / epochs for pace in paces(on.plain.trials[FULL])),
+        note=f"trials of {epochs} epochs; tunesvc's with an empty cache each, decoding included",
+    )
+
+
+def full_step_vs_limit(on: Singles) -> Row:
+    """Images per second of training alone; the first epoch of a worker warms up."""
+    images = len(list(Path(on.subject.data, "train").glob("*/*")))
+    histories = [run.trials["full"][0].attributes["history"][1:] for run in on.full]
+    seconds = [epoch["seconds"]["train"] for history in histories for epoch in history]
+    return Row(
+        "full_step_vs_limit",
+        on.subject.words,
+        "images/s",
+        figure(images / each for each in seconds),
+        "in-memory limit",
+        figure(images / each for each in on.limit.train),
+        less_is_better=False,
+    )
+
+
+def peak_memory(on: Singles) -> Row:
+    """A worker's peak over that of a process with nothing but torch, the model and a batch."""
+    peaks = [run.trials["full"][0].attributes["peak_memory_mb"] for run in on.full]
+    need = on.limit.peak_memory_mb
+    return Row(
+        "peak_memory",
+        f"{on.subject.words}, full fine-tuning",
+        "× the need",
+        figure(peak / need for peak in peaks),
+        note=f"the worker {max(peaks):,.0f} MB; torch, the model and a batch {need:,.0f} MB",
+    )
+
+
+ROWS: dict[str, Callable[[Singles], Row]] = {
+    "head_only_warm": head_only_warm,
+    "head_only_30_cold": head_only_cold,
+    "last_stage_warm": last_stage_warm,
+    "full_epoch": full_epoch,
+    "full_step_vs_limit": full_step_vs_limit,
+    "peak_memory": peak_memory,
+}

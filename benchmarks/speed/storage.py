@@ -1,0 +1,172 @@
+"""What a trial costs in the database: ask, 8 parameters, 5 reports and tell, ours against Optuna's.
+
+Both sides run on the same server, in processes of their own; histories are inserted, not asked for
+(see `history`). Ours does what `worker` does: the last report and the end are told together.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from statistics import median
+from typing import Any
+
+import optuna
+from faults.ground import Ground
+from optuna.storages import RDBStorage
+from sqlalchemy import NullPool, create_engine
+
+from speed import storage_side
+from speed.history import fill
+from speed.storage_side import Done, Sampling, Work
+from speed.table import Figure, figure, ratio
+from speed.wire import Wire
+from tunesvc.storage import open_store
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["speed.storage_side"])
+
+CROWD_SECONDS = 5.0
+TRIP_TRIALS = 10
+
+Measured = dict[str, Any]
+
+
+def rows(ground: Ground) -> Iterator[Measured]:
+    """Yield every row; `ours` and `plain` are lists of measurements."""
+    yield from sampled(ground, 0, "random", 1, trials=20)
+    for finished, trials in ((1_000, 15), (20_000, 8)):
+        for workers in (1, 4):
+            yield from sampled(ground, finished, "tpe", workers, trials=trials)
+        yield from sampled(ground, finished, "random", 1, trials=trials)
+    yield from trips(ground)
+    yield many_running(ground)
+    yield from crowd(ground)
+
+
+def smoke(ground: Ground) -> Figure | None:
+    """Return how many times as fast a trial is with TPE, at 1,000 finished ones."""
+    (row,) = sampled(ground, 1_000, "tpe", 1, trials=8)
+    mine, theirs = figure(row["ours"]), figure(row["plain"])
+    return ratio(mine, theirs, less_is_better=True) if mine and theirs else None
+
+
+def sampled(
+    ground: Ground, finished: int, sampling: Sampling, workers: int, trials: int
+) -> Iterator[Measured]:
+    """Milliseconds of a whole trial; at 20,000 with TPE, also what a new worker's first one takes.
+
+    The first trial of each process is not among the whole trials.
+    """
+    did = {}
+    for is_ours in (True, False):
+        url = study(ground, is_ours, finished)
+        works = [Work(url, is_ours, sampling, trials=trials, seed=n) for n in range(workers)]
+        did[is_ours] = together(works)
+    some = f"_{workers}_workers" if workers > 1 else ""
+    name = f"storage_{sampling}_{finished // 1000}k{some}"
+    what = f"{sampling}, {finished:,} finished, workers: {workers}"
+    yield row(name, what, "ms", *([ms for each in did[o] for ms in each.trial_ms] for o in did))
+    if finished == 20_000 and sampling == "tpe":
+        firsts = ([each.first_seconds for each in did[o]] for o in did)
+        yield row(f"storage_first_trial{some}", what, "s", *firsts)
+        if workers == 1:
+            yield row("storage_memory", what, "MB", *([e.memory_mb for e in did[o]] for o in did))
+
+
+def trips(ground: Ground) -> Iterator[Measured]:
+    """Round trips of a whole trial, counted on the wire."""
+    for pruner in ("none", "asha"):
+        found = []
+        for is_ours in (True, False):
+            with Wire(study(ground, is_ours, 100)) as wire:
+                work = Work(wire.url, is_ours, pruner=pruner)
+                with storage_side.opened(work) as trial:
+                    trial()
+                    counts = []
+                    for _ in range(TRIP_TRIALS):
+                        before = wire.trips
+                        trial()
+                        counts.append(wire.trips - before)
+            found.append(counts)
+        yield row(f"storage_trips_{pruner}", f"tpe, pruner: {pruner}", "round trips", *found)
+
+
+def many_running(ground: Ground) -> Measured:
+    """Milliseconds until a trial has its parameters, while 100 others of 100 steps run."""
+    found = []
+    for is_ours in (True, False):
+        url = study(ground, is_ours, 1_000, running=100)
+        (done,) = together([Work(url, is_ours, trials=15, with_reports=False)])
+        found.append(done.trial_ms)
+    what = "ask and 8 parameters, tpe, 1,000 finished, 100 running × 100 steps"
+    return row("storage_100_running", what, "ms", *found)
+
+
+def crowd(ground: Ground) -> Iterator[Measured]:
+    """Trials per second of trials that train for 50 ms; plain Optuna's at 4 workers is compared."""
+    plain = _rate(ground, is_ours=False, workers=4)
+    for workers in (1, 4, 8, 16, 32):
+        mine = _rate(ground, is_ours=True, workers=workers)
+        what = f"random, trials of 50 ms, workers: {workers} (plain: 4)"
+        name = f"storage_crowd_{workers}"
+        yield row(name, what, "trials/s", [mine], [plain]) | {"less_is_better": False}
+
+
+def _rate(ground: Ground, *, is_ours: bool, workers: int) -> float:
+    url = study(ground, is_ours, 0)
+    works = [
+        Work(url, is_ours, "random", seconds=CROWD_SECONDS, sleep_seconds=0.01, seed=n)
+        for n in range(workers)
+    ]
+    return sum(len(each.trial_ms) for each in together(works)) / CROWD_SECONDS
+
+
+def row(name: str, what: str, unit: str, ours: list[float], plain: list[float]) -> Measured:
+    """Return a row; `n` and `spread` are of ours."""
+    spread = (min(ours), max(ours))
+    facts = {"row": name, "what": what, "unit": unit, "n": len(ours), "spread": spread}
+    return facts | {"ours": ours, "plain": plain}
+
+
+def study(ground: Ground, is_ours: bool, finished: int, running: int = 0) -> str:
+    """Make a database with a study of that history; return its URL."""
+    url = ground.database()
+    if is_ours:
+        with open_store(url) as store:
+            made = optuna.create_study(storage=store.optuna, study_name=storage_side.NAME)
+    else:
+        storage = RDBStorage(url)
+        made = optuna.create_study(storage=storage, study_name=storage_side.NAME)
+        storage.engine.dispose()
+    engine = create_engine(url, poolclass=NullPool)
+    if finished or running:
+        fill(engine, made._study_id, finished, running)
+    return url
+
+
+def together(works: list[Work]) -> list[Done]:
+    """Do them at once, each in a process of its own."""
+    start = PROCESSES.Barrier(len(works))
+    with ProcessPoolExecutor(len(works), PROCESSES, storage_side.keep, (start,)) as pool:
+        return list(pool.map(storage_side.do, works))
+
+
+def main() -> None:
+    """Print each row's medians and spread as it is measured."""
+    from faults.ground import ground
+
+    with ground() as place:
+        for each in rows(place):
+            low, high = each["spread"]
+            mine, theirs = median(each["ours"]), median(each["plain"])
+            print(
+                f"{each['row']:28} {mine:9.2f} ({low:.2f}–{high:.2f}, n={each['n']}) "
+                f"plain {theirs:9.2f} {each['unit']}  {each['what']}",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
