@@ -46,7 +46,8 @@ sampler: random
 leases: {seconds: 1}
 """
 # Two long trials of short epochs: whatever is asked for comes in the middle of one.
-LONG = ("--set", "budget.trials=2", "--set", "budget.epochs=1000", "--set", "pruner=none")
+LONG = ("--set", "budget.trials=2", "--set", "budget.epochs=1000", "--set", "pruner=none",
+        "--set", "ask_ahead=false")  # fmt: skip
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from tunesvc.leases import Leases
 from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
-from tunesvc.trial import Desk, run
+from tunesvc.trial import AtOnce, Attempt, Desk, run
 
 SHARED = Path(__file__).parents[1] / "../shared"
 PHOTOS = SHARED / "data" / "hymenoptera"
@@ -44,8 +44,8 @@ def test_a_linear_probe_tells_ants_from_bees(store: Store, tmp_path: Path) -> No
     desk = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept"))
     with closing(Leases(store.engine)) as leases:
         lease = leases.claim(made.id, desk.terms)
-        assert lease is not None
-        outcome = run(desk, lease, train.place("cpu"), leases)
+        assert lease
+        outcome = run(Attempt(desk, lease, train.place("cpu"), leases, AtOnce()))
     assert outcome is not None
     assert outcome.value is not None
     assert outcome.value >= 0.92
