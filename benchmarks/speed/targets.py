@@ -44,6 +44,13 @@ ON_CUDA: dict[str, Target] = {"full_epoch": _least(5)}
 
 # row → why it falls short, and what would be needed; printed only where it does.
 NOTES: dict[str, str] = {
+    "full_epoch": "Counted from a cold start, decoding and the first weights included. The model's "
+    "own step, which both sides do, is what is left of an epoch: see full_step_vs_limit.",
+    "full_step_vs_limit": "Beside an epoch of about a second, keeping its checkpoint and drawing "
+    "the next trial take their share of two cores: Python's part of serialising some hundred small "
+    "tensors cannot run beside Python's part of training. Fewer, flat tensors would help.",
+    "gap_share": "A gap ends at the first step, so it counts the outputs of frozen stages where a "
+    "trial is the first to freeze them; the trial's `levers` tell those seconds apart.",
     "storage_trips_asha": "Seven, and one question at each of the two rungs for the values of "
     "trials that run elsewhere; it could come back with the report's own reply.",
 }
