@@ -36,7 +36,6 @@ TARGETS: dict[str, Target] = {
     "storage_100_running": _most(60),
     "storage_first_trial": _most(2),
     "storage_memory": _most(250),
-    "storage_crowd_4": _least(3),
     "storage_crowd_32": _least(3),
 }
 

@@ -32,7 +32,7 @@ from tunesvc.trial.reports import PHASES, Reports
 log = logging.getLogger(__name__)
 
 
-_CHEAP_SECONDS = 0.02  # of an epoch; to keep one that takes less would take longer
+_CHEAP_SECONDS = 0.005  # of an epoch; to keep one that takes less would take longer
 
 
 class _Ended(Exception):  # noqa: N818 (a message from `_tick`)
