@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
@@ -20,6 +20,25 @@ def clerk() -> Iterator[Executor]:
     """A thread of its own."""
     with ThreadPoolExecutor(1) as executor:
         yield executor
+
+
+class Busy:
+    """What a clerk does of whom the test decides when it goes on; it notes the epochs it is given.
+
+    Args:
+        outcome: what handing in an epoch comes to.
+    """
+
+    def __init__(self, outcome: Callable[[int], Ending | None]) -> None:
+        self.seen: list[int] = []
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self._outcome = outcome
+
+    def __call__(self, given: Kept) -> Ending | None:
+        self.seen.append(given.mark.epoch)
+        self.begun.set()
+        assert self.go_on.wait(10)
+        return self._outcome(given.mark.epoch)
 
 
 def kept(epoch: int) -> Kept:
@@ -46,60 +65,40 @@ def test_at_once_everything_is_handed_in_where_it_is_posted() -> None:
 
 def test_of_what_waits_only_the_newest_is_handed_in(clerk: Executor) -> None:
     """Epochs that end while the clerk is busy replace each other; the last is never left out."""
-    seen: list[int] = []
-    busy, go_on = threading.Event(), threading.Event()
-
-    def act(given: Kept) -> None:
-        seen.append(given.mark.epoch)
-        busy.set()
-        assert go_on.wait(10)
-
+    act = Busy(lambda _: None)
     delivery = Delivery(clerk, act)
     for epoch in range(1, 6):
         delivery.post(kept(epoch))
         assert delivery.look() is None
-        assert busy.wait(10)
-    go_on.set()
+        assert act.begun.wait(10)
+    act.go_on.set()
     assert delivery.wait() is None
-    assert seen == [1, 5]
+    assert act.seen == [1, 5]
 
 
 def test_an_ending_is_learned_later(clerk: Executor) -> None:
     """Training looks and goes on, until the clerk knows."""
-    go_on = threading.Event()
-
-    def act(_: Kept) -> Ending:
-        assert go_on.wait(10)
-        return ENOUGH
-
+    act = Busy(lambda _: ENOUGH)
     delivery = Delivery(clerk, act)
     delivery.post(kept(1))
     assert delivery.look() is None
     assert delivery.look() is None
-    go_on.set()
+    act.go_on.set()
     assert delivery.wait() == ENOUGH
     assert delivery.look() is None
 
 
 def test_what_comes_after_a_verdict_is_handed_in_too(clerk: Executor) -> None:
     """A run may end while the clerk learns that it should have: its last state is kept."""
-    seen: list[int] = []
-    busy, go_on = threading.Event(), threading.Event()
-
-    def act(given: Kept) -> Ending:
-        seen.append(given.mark.epoch)
-        busy.set()
-        assert go_on.wait(10)
-        return ENOUGH if given.mark.epoch == 1 else (TrialState.COMPLETE, "")
-
+    act = Busy(lambda epoch: ENOUGH if epoch == 1 else (TrialState.COMPLETE, ""))
     delivery = Delivery(clerk, act)
     delivery.post(kept(1))
     delivery.look()
-    assert busy.wait(10)
+    assert act.begun.wait(10)
     delivery.post(kept(2))
-    go_on.set()
+    act.go_on.set()
     assert delivery.wait() == ENOUGH
-    assert seen == [1, 2]
+    assert act.seen == [1, 2]
 
 
 def test_an_error_surfaces_in_training(clerk: Executor) -> None:
@@ -122,21 +121,17 @@ def test_an_error_surfaces_in_training(clerk: Executor) -> None:
 
 def test_quiet_drops_what_was_not_begun(clerk: Executor) -> None:
     """It waits for what was, and raises nothing."""
-    seen: list[int] = []
-    busy, go_on = threading.Event(), threading.Event()
 
-    def act(given: Kept) -> None:
-        busy.set()
-        assert go_on.wait(10)
-        seen.append(given.mark.epoch)
+    def full(_: int) -> None:
         raise OSError("the disk is full")
 
+    act = Busy(full)
     delivery = Delivery(clerk, act)
     delivery.post(kept(1))
     delivery.look()
-    assert busy.wait(10)
+    assert act.begun.wait(10)
     delivery.post(kept(2))
-    go_on.set()
+    act.go_on.set()
     delivery.quiet()
-    assert seen == [1]
+    assert act.seen == [1]
     assert delivery.wait() is None

@@ -6,7 +6,6 @@ worker    the leases of one worker
 fenced    Optuna's storage for one leased trial
 control   pause, resume, stop, put back failed trials, list workers
 words     what there is to say of a trial, for the database
-trips     one statement, one round trip
 sql       every statement
 """
 

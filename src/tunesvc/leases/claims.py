@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine
 
-from tunesvc.leases import sql, trips
+from tunesvc import trips
+from tunesvc.leases import sql
 
 FAILURES_IN_A_ROW = 3  # of one study, alike: it is paused
 WINDOW = 64  # so many given configurations travel with a claim
@@ -34,8 +35,6 @@ class Lease:
 
     Args:
         resumed: the trial was begun before, by whomever.
-        generation: how often finished trials of the study were put back; what was read of them
-            under an earlier one is out of date.
         is_over: the budget's hours are: it is only to be told.
         epoch: the last that was finished and kept, when it was claimed.
         started_at: when this claim created the trial (UTC, as Optuna stores it); None: it was
@@ -48,7 +47,6 @@ class Lease:
     number: int
     token: int
     resumed: bool
-    generation: int = 0
     is_over: bool = False
     epoch: int = 0
     started_at: datetime | None = None
@@ -163,7 +161,6 @@ def _lease(study_id: int, found: Mapping[str, Any], terms: Terms) -> Lease:
         number=found["number"],
         token=found["token"],
         resumed=found["resumed"],
-        generation=found["generation"],
         is_over=found["is_over"],
         epoch=found["epoch"],
         started_at=None if began is None else datetime.fromisoformat(began),

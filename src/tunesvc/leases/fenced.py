@@ -15,7 +15,8 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
 
-from tunesvc.leases import sql, trips, words
+from tunesvc import trips
+from tunesvc.leases import sql, words
 from tunesvc.leases.claims import Lease, LeaseLost
 
 MEMORY = "memory"  # the constraint that a configuration breaks which fits into no memory

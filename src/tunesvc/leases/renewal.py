@@ -33,8 +33,9 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from tunesvc import trips
 from tunesvc.errors import REPLACE
-from tunesvc.leases import claims, sql, trips
+from tunesvc.leases import claims, sql
 from tunesvc.leases.claims import Lease, LeaseLost, Terms
 
 log = logging.getLogger(__name__)

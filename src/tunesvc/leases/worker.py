@@ -17,7 +17,8 @@ import psycopg2
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from tunesvc.leases import claims, sql, trips
+from tunesvc import trips
+from tunesvc.leases import claims, sql
 from tunesvc.leases.claims import Claimant, Lease, LeaseLost, Nothing, Terms
 from tunesvc.leases.renewal import Renewal, Watch
 

@@ -8,13 +8,11 @@ to say is pinged. What is lost in silence is lost within a statement, and the ca
 from __future__ import annotations
 
 import select
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from optuna.storages import RDBStorage
 from psycopg2.extensions import connection as Driver
-from sqlalchemy import URL, Connection, Engine, event
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.exc import InvalidatePoolError
 
 
@@ -76,20 +74,3 @@ def _has_something_to_say(connection: Driver) -> bool:
     poll = select.poll()
     poll.register(connection.fileno(), select.POLLIN)  # a socket that was closed counts too
     return bool(poll.poll(0))
-
-
-@contextmanager
-def alone(engine: Engine) -> Iterator[Connection]:
-    """Lend a connection on which every statement is a transaction, and a round trip, of its own.
-
-    Not by SQLAlchemy's isolation level AUTOCOMMIT: when the connection goes back to the pool, that
-    lets psycopg2 send a SET, a trip which no event shows.
-    """
-    with engine.connect() as connection:
-        driver: Any = connection.connection.dbapi_connection
-        driver.autocommit = True
-        try:
-            yield connection
-        finally:
-            if not driver.closed:
-                driver.autocommit = False

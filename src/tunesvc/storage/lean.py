@@ -22,7 +22,8 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import TextClause
 
-from tunesvc.storage import engines, lean_rows
+from tunesvc import trips
+from tunesvc.storage import lean_rows
 from tunesvc.storage import lean_sql as sql
 from tunesvc.storage.lean_history import History
 
@@ -50,7 +51,7 @@ class Lean(BaseStorage):
         return Lean(self._plain, whole=self._whole)
 
     def _ask(self, question: TextClause, **values: Any) -> Sequence[Sequence[Any]]:
-        with engines.alone(self._plain.engine) as connection:
+        with trips.alone(self._plain.engine) as connection:
             return connection.execute(question, values).all()
 
     # ---- trials

@@ -146,7 +146,7 @@ BEGIN
       PERFORM FROM studies s JOIN tunesvc.study k USING (study_id)
       WHERE s.study_id = of_study FOR NO KEY UPDATE OF s, k;
     END IF;
-    SELECT k.given, k.generation, k.paused_at IS NOT NULL AS paused,
+    SELECT k.given, k.paused_at IS NOT NULL AS paused,
            coalesce(k.stopped_at >= w.started_at, false) AS stopped,
            coalesce(clock_timestamp() >= k.started_at + make_interval(secs => seconds_allowed),
                false) AS is_over,
@@ -194,8 +194,7 @@ BEGIN
       JOIN trials t ON t.trial_id = l.trial_id
       WHERE l.study_id = of_study AND t.state = 'RUNNING'));
   END IF;
-  RETURN found_one || jsonb_build_object('given', study.given, 'generation', study.generation,
-    'is_over', study.is_over);
+  RETURN found_one || jsonb_build_object('given', study.given, 'is_over', study.is_over);
 END $$
 """
 
