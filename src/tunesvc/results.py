@@ -67,8 +67,11 @@ def results(study: Study) -> Results:
 def _league(study: Study) -> tuple[Probed, ...]:
     metric, direction = studies.objective(study.spec)
     sign = -1 if direction == "maximize" else 1
-    entries = studies.league(study).values()
-    return tuple(sorted(entries, key=lambda e: sign * e.metrics.get(metric, -sign * inf)))
+
+    def place(entry: Probed) -> float:
+        return sign * entry.metrics[metric] if metric in entry.metrics else inf
+
+    return tuple(sorted(studies.league(study).values(), key=place))
 
 
 def _untuned(best: FrozenTrial, trials: list[FrozenTrial]) -> tuple[int, float] | None:

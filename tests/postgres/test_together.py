@@ -21,6 +21,7 @@ from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.train import Stack
+from tunesvc.train.probe import probe
 from tunesvc.trial import AtOnce, Attempt, Desk, complete, run_together, score
 from tunesvc.trial.league import head
 from tunesvc.worker import serve
@@ -214,16 +215,23 @@ def test_the_league_table(store: Store, tmp_path: Path) -> None:
 def test_a_backbone_that_cannot_be_probed_holds_up_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The league says why, and the trials run."""
+    """The league says why, below those that could be; and the trials run."""
+    asked: list[int] = []
 
-    def full(*_: Any, **__: Any) -> Any:
-        raise torch.OutOfMemoryError("no room")
+    def full(*given: Any, **more: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 1:
+            raise torch.OutOfMemoryError("no room")
+        return probe(*given, **more)
 
     monkeypatch.setattr("tunesvc.trial.league.probe", full)
-    made = stored(store, tmp_path, "full", budget={"trials": 2, "epochs": 1})
+    two = ["tiny_mobilenet", "tiny_resnet"]
+    made = stored(store, tmp_path, "full", backbones=two, budget={"trials": 2, "epochs": 1})
     assert sorted(work(store, "full")) == [0, 1]
-    (entry,) = results(made).league
-    assert "no room" in entry.why
+    best, worst = results(made).league
+    assert (best.backbone, best.why) == ("tiny_resnet", "")
+    assert (worst.backbone, worst.metrics) == ("tiny_mobilenet", {})
+    assert "no room" in worst.why
 
 
 def test_no_league_where_it_is_not_wanted(store: Store, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def print_results(found: Results) -> None:
     if found.league:
         console.print()
         table(
-            ("backbone", "weight decay", f"linear probe: {status.metric}", "seconds"),
+            ("backbone", "l2", f"linear probe: {status.metric}", "seconds"),
             (_league_row(each, status.metric) for each in found.league),
         )
         _wrapped(LEAGUE, "")
@@ -89,6 +89,7 @@ def _strategy_row(row: Cell) -> tuple[str, ...]:
 
 
 def _league_row(entry: Probed, metric: str) -> tuple[str, ...]:
-    if entry.why:
-        return entry.backbone, flat(None), entry.why, flat(None)
-    return entry.backbone, f"{entry.l2:.0e}", f"{entry.metrics[metric]:.4f}", f"{entry.seconds:.1f}"
+    value = entry.metrics.get(metric)
+    if value is None:
+        return entry.backbone, flat(None), entry.why or flat(None), flat(None)
+    return entry.backbone, f"{entry.l2:.0e}", f"{value:.4f}", f"{entry.seconds:.1f}"

@@ -21,15 +21,12 @@ from tunesvc.study.stored import (
     alone,
     objective,
     open_study,
+    set_once,
     stored_spec,
 )
 
 
 class _Sql:
-    SET_ONCE = text("""
-        INSERT INTO study_user_attributes (study_id, key, value_json)
-        VALUES (:study_id, :key, :value) ON CONFLICT (study_id, key) DO NOTHING
-    """)
     ATTRIBUTE = text(
         "SELECT value_json FROM study_user_attributes WHERE study_id = :study_id AND key = :key"
     )
@@ -80,9 +77,9 @@ def set_fingerprint(study: Study, fingerprint: str) -> None:
     Raises:
         DataError: it learns from other data.
     """
-    which = {"study_id": study.id, "key": PREFIX + "fingerprint", "value": json.dumps(fingerprint)}
+    which = {"study_id": study.id, "key": PREFIX + "fingerprint"}
     with study.store.engine.begin() as connection:
-        connection.execute(_Sql.SET_ONCE, which)
+        set_once(connection, study, PREFIX + "fingerprint", fingerprint)
         known = json.loads(connection.execute(_Sql.ATTRIBUTE, which).scalar_one())
     if known != fingerprint:
         raise DataError(

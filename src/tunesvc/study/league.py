@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any
 
 from sqlalchemy import text
 
-from tunesvc.study.stored import Study
+from tunesvc.study.stored import Study, set_once
 
 _PREFIX = "tunesvc:league:"
 
@@ -19,10 +20,6 @@ class _Sql:
         SELECT key, value_json FROM study_user_attributes
         WHERE study_id = :study_id AND key LIKE 'tunesvc:league:%'
     """)
-    ENTER = text("""
-        INSERT INTO study_user_attributes (study_id, key, value_json)
-        VALUES (:study_id, :key, :value) ON CONFLICT (study_id, key) DO NOTHING
-    """)
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,8 @@ class Probed:
 
     Args:
         backbone: its label.
-        metrics: of the validation split, every one of the task's; {} where it was not probed.
+        metrics: of the validation split, those of the task's that are numbers; {} where it was not
+            probed.
         l2: the regularisation that did best there.
         seconds: of the probe itself, the outputs of the backbone being known.
         images: probed on.
@@ -58,8 +56,7 @@ def league(study: Study) -> dict[str, Probed]:
 
 
 def enter(study: Study, entry: Probed) -> None:
-    """Keep one backbone's probe; the first that is entered stays."""
-    value = json.dumps(asdict(entry))
-    which = {"study_id": study.id, "key": _PREFIX + entry.backbone, "value": value}
+    """Keep one backbone's probe, without metrics that are NaN; the first that is entered stays."""
+    metrics = {name: value for name, value in entry.metrics.items() if isfinite(value)}
     with study.store.engine.begin() as connection:
-        connection.execute(_Sql.ENTER, which)
+        set_once(connection, study, _PREFIX + entry.backbone, asdict(entry) | {"metrics": metrics})

@@ -11,6 +11,7 @@ What changes while workers run (paused, stopped, begun) is in tables of our own:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,10 @@ PREFIX = "tunesvc:"
 
 
 class _Sql:
+    SET_ONCE = text("""
+        INSERT INTO study_user_attributes (study_id, key, value_json)
+        VALUES (:study_id, :key, :value) ON CONFLICT (study_id, key) DO NOTHING
+    """)
     LOCK_NAME = text("SELECT pg_advisory_xact_lock(1851878501, hashtext(:name))")
     # json, not jsonb: the search space keeps its order.
     STUDIES = text("""
@@ -160,6 +165,12 @@ def delete(study: Study, *, force: bool = False) -> None:
             f"stop the workers (tunesvc stop {study.name}), or add --force",
         )
     study.store.optuna.delete_study(study.id)
+
+
+def set_once(connection: Connection, study: Study, key: str, value: Any) -> None:
+    """Store a user attribute of a study, unless it has one of this name."""
+    which = {"study_id": study.id, "key": key, "value": json.dumps(value)}
+    connection.execute(_Sql.SET_ONCE, which)
 
 
 def artifact_folder(study: Study) -> str:
