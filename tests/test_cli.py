@@ -490,6 +490,28 @@ def test_stop_reaches_a_dashboard(study: Path) -> None:
     assert served.returncode == 130
 
 
+SWALLOWED = """
+import os, signal, sys, waitress
+from tunesvc.cli import main
+real = waitress.create_server
+def make(*given, **named):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except BaseException:
+        pass
+    return real(*given, **named)
+waitress.create_server = make
+sys.argv = ["tunesvc", "dashboard"]
+main()
+"""
+
+
+def test_dashboard_hears_a_signal_in_a_library_that_catches_everything() -> None:
+    """It ends all the same."""
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, timeout=60)
+    assert done.returncode == 130
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_progress_fits_the_terminal(width: int) -> None:
     """Nothing is cut off at 80 and at 40 columns; the bar is left out where it is narrow."""

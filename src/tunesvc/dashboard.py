@@ -2,24 +2,30 @@
 
 Why: 2026-11: it has no login, and whoever reaches its port may delete studies. It therefore
 listens on 127.0.0.1 and nowhere else until the service has a login of its own.
+
+Why: 2026-11: requests are answered in a thread, and the main one looks for a signal. Raised as an
+exception wherever the signal comes, it was lost in libraries that catch everything: while they
+were being imported, and in the server's loop.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tunesvc import processes
+from tunesvc import interrupt, processes
 from tunesvc.errors import UsageError
 from tunesvc.storage import Store, open_store
 
 HOST = "127.0.0.1"
 FIRST_PORT, PORTS = 8080, 20
 THREADS = 8
+STOP_SECONDS = 0.1  # at most, until a signal is heard
 
 
 class _Sql:
@@ -73,11 +79,17 @@ def _is_free(port: int) -> bool:
 
 def serve(storage: str | None, port: int) -> None:
     """Serve until interrupted, or until the `up` that started it is gone."""
-    import waitress
-
     processes.end_with_parent()
-    with open_store(storage, connections=THREADS) as store:
-        waitress.serve(_Pages(store), host=HOST, port=port, threads=THREADS, _quiet=True)
+    with interrupt.deferred():
+        import waitress
+
+        with open_store(storage, connections=THREADS) as store:
+            server = waitress.create_server(_Pages(store), host=HOST, port=port, threads=THREADS)
+            answering = threading.Thread(target=server.run, daemon=True)
+            answering.start()
+            while answering.is_alive():
+                interrupt.check()
+                time.sleep(STOP_SECONDS)
 
 
 class _Pages:
