@@ -8,8 +8,9 @@ import bench
 import pytest
 from peers import job as jobs
 from peers.job import Backbone, Job
-from speed import ours, report, subjects
-from speed.sides import Outcome, Trial, paces, span
+from speed import mixed, ours, report, subjects
+from speed.mixed import Mixed
+from speed.sides import Bench, Outcome, Trial, paces, span
 from speed.table import (
     Figure,
     Row,
@@ -173,6 +174,42 @@ def test_a_goal_is_reached_by_the_first_trial_that_is_so_good() -> None:
     outcome = Outcome({"some": done}, launched=9, ready=10)
     assert outcome.reach("some", 0.8) == outcome.reach("some", 0.80000002) == 6
     assert outcome.reach("some", 0.95) is None
+
+
+def outcome(*trials: Trial) -> Outcome:
+    """Workers that were launched at 0 and ready at 10, and their trials of the mixed study."""
+    return Outcome({mixed.STUDY: list(trials)}, 0, 10)
+
+
+def studied(*ours: Outcome) -> Mixed:
+    """The mixed study of two workers, with as many seeds; plain Optuna reached 0.8 after 90 s."""
+    made = Mixed(Bench(None, cores=2), subjects.Subject("", "", Path(), 64, ()))  # type: ignore[arg-type]
+    made.__dict__ |= {"ours": list(ours), "plain": outcome(trial(0, 90, 0.8))}
+    return made
+
+
+def test_of_several_seeds_the_median_counts() -> None:
+    """One that never gets there is slower than those that do; where most do not, none does."""
+    slow, quick, never = (outcome(trial(0, *end)) for end in ((40, 0.8), (20, 0.9), (15, 0.7)))
+    on = studied(slow, quick, never)
+    assert on.to_goal(on.ours) == Figure(40, 20, 40, 2)
+    assert on.to_goal([slow, quick, quick]) == Figure(20, 20, 40, 3)
+    assert on.to_goal([slow, never, never]) is None
+    assert on.to_goal([quick, never]) is None
+    row, _ = mixed.against_plain(on)
+    assert row.note == "to an accuracy of 0.8000: 2 of 3 seeds; best: 0.8000, 0.9000, 0.7000"
+
+
+def test_what_a_gap_computes_for_others_is_told_apart() -> None:
+    """Two workers, 100 seconds each; later phases of a trial are no part of its gap."""
+    frozen = [{"from_epoch": 1, "computing": 5.0}, {"from_epoch": 2, "computing": 9.0}]
+    levers = [{"gap_seconds": 6.0, "frozen": frozen}, {"gap_seconds": 1.0, "frozen": []}]
+    trials = [Trial(0, 110, 0.5, {"levers": each}) for each in levers]
+    untold = Trial(0, 50, 0.5, {"levers": {"gap_seconds": None, "frozen": frozen}})
+    gap, share = mixed.gaps(studied(outcome(*trials, untold)))
+    assert gap.ours == Figure(3500, 1000, 6000, 2)
+    assert share.ours == Figure(1, 1, 1, 1)
+    assert "with them 3.5 (n=1) %" in share.note
 
 
 def test_every_side_gets_the_same_search() -> None:

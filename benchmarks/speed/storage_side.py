@@ -92,7 +92,8 @@ def open_ours(work: Work) -> Iterator[Trial]:
         def one() -> None:
             lease = leases.claim(study_id, TERMS)
             assert lease
-            storage = Fenced(store.history, store.engine, lease)
+            is_rung = search.rungs(pruner, NAME, lease.number)
+            storage = Fenced(store.history, store.engine, lease, is_rung)
             sampler = search.sampler(read, lease.number, memory)
             study = optuna.load_study(
                 study_name=NAME, storage=storage, sampler=sampler, pruner=pruner

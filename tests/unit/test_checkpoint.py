@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import os
+import struct
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,7 +111,7 @@ def _flip_the_checksum(path: Path) -> None:
 
 
 def _other_version(path: Path) -> None:
-    path.write_bytes(b"tunesvc\x02" + path.read_bytes()[8:])
+    path.write_bytes(b"tunesvc\x03" + path.read_bytes()[8:])
 
 
 DAMAGE = [_cut, _cut_in_the_header, _empty, _flip, _flip_the_checksum, _other_version]
@@ -139,6 +142,11 @@ def test_both_damaged_is_none(shelf: Folder, harm: Callable[[Path], Any]) -> Non
     assert checkpoint.load(shelf, TRIAL) is None
 
 
+def with_checksum(data: bytes) -> bytes:
+    """A file of the present format."""
+    return b"tunesvc\x02" + struct.pack("<I", zlib.crc32(data)) + data
+
+
 class _Evil:
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, ("was-run",)
@@ -153,10 +161,84 @@ def test_code_in_a_file_is_not_run(
     file = io.BytesIO()
     torch.save({"model": _Evil()}, file)
     data = file.getvalue()
-    whole = b"tunesvc\x01" + hashlib.sha256(data).digest() + data
-    shelf.write(f"{TRIAL}/{Mark(1, 2, 0)}", whole)
+    once = b"tunesvc\x01" + hashlib.sha256(data).digest() + data  # as it was written
+    for epoch, whole in ((2, once), (3, with_checksum(data))):
+        shelf.write(f"{TRIAL}/{Mark(1, epoch, 0)}", whole)
     assert loaded(shelf) == (1, 1, 0)
     assert not (tmp_path / "was-run").exists()
+
+
+ODD: dict[str, Any] = {
+    "layout": torch.rand(4, 3, 2, 5).to(memory_format=torch.channels_last),
+    "turned": torch.arange(6).view(2, 3).T,
+    "gaps": torch.arange(10)[::3],
+    "half": torch.tensor([1.5, float("inf")], dtype=torch.bfloat16),
+    "empty": torch.empty(0, 4),
+    "scalar": torch.tensor(7),
+    "flags": torch.tensor([True, False]),
+}
+
+
+def test_tensors_keep_their_layout_and_dtype(shelf: Folder) -> None:
+    """Convolutions' moments must lie as their weights do: fused optimizers go by memory."""
+    checkpoint.save(ODD, shelf, TRIAL, Mark(1, 1, 0))
+    state = checkpoint.load(shelf, TRIAL)
+    assert state is not None
+    for name, tensor in ODD.items():
+        assert torch.equal(state[name], tensor), name
+        assert state[name].dtype == tensor.dtype
+    assert state["layout"].stride() == ODD["layout"].stride()
+    assert state["turned"].stride() == ODD["turned"].stride()
+
+
+def test_plain_values_come_back_as_they_were(shelf: Folder) -> None:
+    """Keys that are numbers, tuples, and what looks like the format's own words."""
+    given: dict[str, Any] = {
+        "state": {0: {"step": 1}, 12: {"step": 2}},
+        "betas": (0.9, 0.999),
+        "deep": [None, True, 2**70, 0.1, float("-inf"), "ü", [(), {}]],
+        "tensor": 5,
+        "words": [{"tensor": 5}, {"pairs": [1]}, {"tuple": 1}, {"flat": [0, 1]}],
+    }
+    checkpoint.save(given, shelf, TRIAL, Mark(1, 1, 0))
+    assert checkpoint.load(shelf, TRIAL) == given
+
+
+def test_what_is_flattened_is_a_copy(shelf: Folder) -> None:
+    """Training goes on while it is written; beside it lie other tensors, and plain values."""
+    live = {"w": torch.ones(3), "n": torch.tensor([1, 2]), "groups": [{"params": [0, 1]}]}
+    flat = checkpoint.flattened(live)
+    live["w"].zero_()  # type: ignore[attr-defined]
+    live["groups"][0]["params"].clear()  # type: ignore[index]
+    state = {"before": torch.full((2,), 5.0), "run": flat, "after": torch.tensor([9])}
+    checkpoint.save(state, shelf, TRIAL, Mark(1, 1, 0))
+    kept = checkpoint.load(shelf, TRIAL)
+    assert kept is not None
+    assert kept["before"].tolist() == [5, 5]
+    assert kept["after"].tolist() == [9]
+    run = kept["run"]
+    assert run["w"].tolist() == [1, 1, 1]
+    assert run["n"].tolist() == [1, 2]
+    assert run["groups"] == [{"params": [0, 1]}]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        [{"w": {"tensor": 0}}, [], []],
+        [{"w": {"tensor": 0}}, [[0, [3], []]], [["float32", 2]]],
+        [{"w": {"tensor": 0}}, [[0, [2], []]], [["load", 2]]],
+        {},
+    ],
+)
+def test_an_outline_that_does_not_fit_is_left_aside(shelf: Folder, head: Any) -> None:
+    """Its checksum says that it is as it was written: by somebody else."""
+    save(shelf, 1, 1)
+    text = json.dumps(head).encode()
+    data = struct.pack("<Q", len(text)) + text + bytes(8)
+    shelf.write(f"{TRIAL}/{Mark(1, 2, 0)}", with_checksum(data))
+    assert loaded(shelf) == (1, 1, 0)
+    assert len(paths(shelf)) == 2
 
 
 def test_a_zombie_never_wins(shelf: Folder) -> None:

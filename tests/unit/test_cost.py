@@ -1,4 +1,4 @@
-"""Cost: parameters and the memory of a training step."""
+"""Cost: parameters, operations and the memory of a training step."""
 
 from __future__ import annotations
 
@@ -72,3 +72,57 @@ def test_a_large_model_is_estimated_without_its_memory() -> None:
     spec = BackboneSpec(name="vit_h_14", weights="none")
     backbone = skeleton(spec, 10, base=Path(), image_size=224)
     assert cost.memory_estimate_mb(backbone, 8) > 632e6 * 4 * 4 / MIB
+
+
+@pytest.mark.parametrize(
+    ("name", "multiply_adds"),
+    [
+        ("resnet18", 1.82e9),  # He et al. 2016, "Deep Residual Learning", table 1: 1.8e9
+        ("mobilenet_v2", 0.301e9),  # Sandler et al. 2018, "MobileNetV2", table 4: 300M
+        ("vit_b_16", 17.56e9),  # torchvision's `meta["_ops"]`; attention is in it
+    ],
+)
+def test_operations_are_the_published_ones(name: str, multiply_adds: float) -> None:
+    """Of one image, two for each multiply-add; from shapes alone."""
+    backbone = skeleton(BackboneSpec(name=name, weights="none"), 1000, base=Path(), image_size=224)
+    assert cost.gflops(backbone) == pytest.approx(2 * multiply_adds / 1e9, rel=0.01)
+
+
+def test_counting_changes_nothing() -> None:
+    """Each part goes on behaving as before, in training or not; statistics stay."""
+    backbone = toy(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten())
+    backbone.module.train()
+    backbone.module[1].eval()
+    assert cost.gflops(backbone) == pytest.approx(2 * 27 * 4 * 36 / 1e9)
+    assert [part.training for part in backbone.module] == [True, False, True, True]
+    assert int(backbone.module[1].num_batches_tracked) == 0
+
+
+def test_the_memory_of_a_step_grows_with_its_images() -> None:
+    """What is trained is said by name; a few images tell for any number of them."""
+    backbone = toy(nn.Flatten(), nn.Linear(192, 100), nn.ReLU(), nn.Linear(100, 10))
+    head = frozenset({"3.weight", "3.bias"})
+    floats = (19300 + 1010) + 3 * 1010 + 32 * (192 + 100)
+    assert cost.step_memory(backbone, head).mb(32) == pytest.approx(floats * 4 / MIB)
+    assert cost.memory_estimate_mb(backbone, 32) > cost.step_memory(backbone, head).mb(32)
+
+
+class Foreign(nn.Linear):
+    """A plugin's layer that looks at its numbers."""
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return super().forward(given) * float(given.sum())
+
+
+def test_a_ledger_reckons_once_and_survives_any_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One key is one architecture; a model that does not run without memory has no known cost."""
+    ledger, backbone = cost.Ledger(), toy(nn.Flatten(), nn.Linear(192, 10))
+    first = ledger.gflops("linear", backbone)
+    step = ledger.step_memory("linear", backbone, frozenset({"1.weight"}))
+    foreign = toy(nn.Flatten(), Foreign(192, 10))
+    assert ledger.gflops("foreign", foreign) is None
+    assert ledger.step_memory("foreign", foreign, frozenset()) is None
+    monkeypatch.setattr(cost, "functional_call", None)
+    assert ledger.gflops("linear", backbone) == first == pytest.approx(2 * 1920 / 1e9)
+    assert ledger.step_memory("linear", backbone, frozenset({"1.weight"})) is step
+    assert ledger.step_memory("linear", backbone, frozenset()) is None

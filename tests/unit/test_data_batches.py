@@ -348,6 +348,12 @@ class Noted(Tensor):
         self.rows.extend(index.tolist())
         return super().__getitem__(index).as_subclass(Tensor)
 
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Return rows by their numbers."""
+        assert dim == 0
+        self.rows.extend(index.tolist())
+        return super().index_select(0, index).as_subclass(Tensor)
+
 
 def test_skipped_images_are_not_read() -> None:
     """Only the images of the batches that are left are taken from the split."""

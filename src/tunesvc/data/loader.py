@@ -147,7 +147,7 @@ def _made(
 
 def _taken(split: Split, index: Tensor) -> tuple[Tensor, Tensor]:
     there = sent(index, split.images.device)
-    return split.images[there], split.targets[there]
+    return split.images.index_select(0, there), split.targets[there]  # copies whole images
 
 
 def _is_on(split: Split, device: torch.device) -> bool:

@@ -1,6 +1,7 @@
 """One run as a generator of epochs: `for epoch in fit(run)`; it yields and never asks back."""
 
 from tunesvc.train.chance import seed
+from tunesvc.train.compiled import Choice, Compiling, Steps
 from tunesvc.train.fit import Diverged, Epoch, evaluate, fit
 from tunesvc.train.frozen import Shared
 from tunesvc.train.memory import OutOfMemory, is_out_of_memory
@@ -8,6 +9,6 @@ from tunesvc.train.placement import Placement, place
 from tunesvc.train.run import Run
 from tunesvc.train.stack import HeadEpoch, HeadJob, Stack, stackable
 
-__all__ = ["Diverged", "Epoch", "HeadEpoch", "HeadJob", "OutOfMemory", "Placement", "Run"]
-__all__ += ["Shared", "Stack"]
+__all__ = ["Choice", "Compiling", "Diverged", "Epoch", "HeadEpoch", "HeadJob", "OutOfMemory"]
+__all__ += ["Placement", "Run", "Shared", "Stack", "Steps"]
 __all__ += ["evaluate", "fit", "is_out_of_memory", "place", "seed", "stackable"]

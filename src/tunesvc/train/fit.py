@@ -85,7 +85,9 @@ def _epoch(run: Run, tick: Callable[[], None]) -> Epoch:
     begun = time.perf_counter()
     progress = _begin(run, tick)
     known = time.perf_counter()
+    run.compiling.begin(run, progress)
     train_loss = _train(run, progress, tick)
+    run.compiling.end(progress)
     if not math.isfinite(train_loss):
         raise Diverged(index, train_loss)
     trained = time.perf_counter()

@@ -13,6 +13,7 @@ entry of its own: the image itself and its mirror image are the same under every
 
 from __future__ import annotations
 
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -189,12 +190,14 @@ def _compute(inputs: Inputs, prefix: nn.Module, split: Split, view: int) -> Comp
 
     @torch.inference_mode()
     def compute(_view: int, _samples: slice) -> Tensor:
+        start = time.perf_counter()
         if not batches:
             prefix.eval()
             batches.append(inputs.of_view(split, view, inputs.at_once))
         images = next(batches[0])
         with inputs.placement.precision():
             outputs: Tensor = prefix(images)
+        inputs.computing += time.perf_counter() - start
         return outputs
 
     return compute

@@ -28,6 +28,7 @@ from tunesvc.spec import TrialConfig, derive_seed
 from tunesvc.strategies import Phase, Plan
 from tunesvc.tasks import Task
 from tunesvc.train.chance import Chance
+from tunesvc.train.compiled import Compiling
 from tunesvc.train.frozen import Freezer, nothing_kept
 from tunesvc.train.inputs import Batches, Inputs
 from tunesvc.train.optimization import optimizer
@@ -64,7 +65,7 @@ class Run:
 
     `is_short_of_memory`: evaluation, too, takes no more than `micro_batch` images at once.
 
-    `freezer` gives the outputs of frozen stages.
+    `freezer` gives the outputs of frozen stages; `compiling` decides which steps are compiled.
     """
 
     backbone: Backbone
@@ -76,6 +77,7 @@ class Run:
     plan: Plan
     freezer: Freezer = nothing_kept
     is_warm: bool = False  # the backbone was built for an earlier run
+    compiling: Compiling = field(default_factory=Compiling)
     inputs: Inputs = field(init=False)
     next_epoch: int = field(init=False, default=0)
     module: nn.Module = field(init=False)
@@ -214,15 +216,17 @@ class Run:
         Args:
             given: a batch of training (B, …), or of the split that is evaluated.
         """
+        module = self.inputs.module(evaluated)
         with self.placement.precision():
-            outputs: Tensor = self.inputs.module(evaluated)(given)
-        return outputs.float()
+            is_training = evaluated is None
+            outputs = self.compiling.forward(module, given) if is_training else module(given)
+            return outputs.float()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a later process needs to go on from here: between two epochs, or two batches.
 
         What is never trained is left out: the backbone's weights hold it. The
-        tensors are the run's own, not copies: save them before training goes on.
+        tensors are the run's own, not copies: copy or save them before training goes on.
         """
         progress = None
         if self.progress is not None:
@@ -234,11 +238,6 @@ class Run:
             "model": {n: t for n, t in self.module.state_dict().items() if n in self.changing},
             "optimizer": self.optimizer.state_dict(),
         }
-
-    def snapshot(self) -> dict[str, Any]:
-        """Return a copy of the state on the CPU, which training does not touch any more."""
-        copied: dict[str, Any] = _copied(self.state_dict())
-        return copied
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the state was taken; the run must be of the same configuration."""
@@ -280,15 +279,3 @@ class Run:
             return torch.cuda.max_memory_allocated(self.placement.device) / 2**20
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB on Linux
-
-
-def _copied(state: Any) -> Any:
-    """Copy the tensors of nested dicts and lists to the CPU."""
-    match state:
-        case Tensor():
-            return state.detach().to("cpu", copy=True)
-        case dict():
-            return {key: _copied(value) for key, value in state.items()}
-        case list():
-            return [_copied(value) for value in state]
-    return state

@@ -168,6 +168,17 @@ def test_the_mirrored_view_is_shared(digits: dict[str, Split], tmp_path: Path) -
     assert two.inputs.view_names(two.train)[:2] == one.inputs.view_names(one.train)[:2]
 
 
+def test_seconds_of_computing_are_told_apart(digits: dict[str, Split], tmp_path: Path) -> None:
+    """The first run computes, for later ones as well; a second finds everything."""
+    for is_first in (True, False):
+        run = run_of(digits, tmp_path, strategy="linear-probe")
+        run.begin_epoch()
+        run.freeze(lambda: None)
+        (used,) = run.inputs.used
+        assert (used["computing"] > 0) is is_first
+        assert used["computing"] <= used["seconds"]
+
+
 def entries(cache: Path) -> int:
     """How many outputs lie in the cache."""
     return len({path.stem for path in cache.rglob("*") if path.suffix == ".npy"})

@@ -35,6 +35,8 @@ for file in sys.argv[3:]:
 KNOBS: list[dict[str, Any]] = [
     {"optimizer": "sgd", "momentum": 0.9, "nesterov": True},
     {"optimizer": "adamw", "strategy": "gradual-unfreeze"},
+    {"optimizer": "sgd", "strategy": "gradual-unfreeze"},
+    {"optimizer": "sgd", "lp_ft": True, "momentum": 0.5},
     {"optimizer": "rmsprop", "lp_ft": True, "frozen_bn": True, "augmentation": "flip-crop"},
     {"optimizer": "adam", "strategy": "last-stage", "schedule": "linear", "batch_size": 7},
 ]
