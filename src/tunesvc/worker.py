@@ -31,7 +31,7 @@ from tunesvc.shelf import Shelf
 from tunesvc.storage import Store, open_store, patiently
 from tunesvc.storage.artifacts import open_artifacts
 from tunesvc.study import Study
-from tunesvc.train import Placement, place
+from tunesvc.train import Choice, Placement, place
 from tunesvc.trial import (
     AtOnce,
     Attempt,
@@ -206,6 +206,7 @@ def serve(
     *,
     device: str | None,
     until_done: bool,
+    compiling: Choice = "auto",
     on_trial: Callable[[str], None] = log.info,
 ) -> None:
     """Run trials of the named studies, or of all open ones, oldest study first.
@@ -213,13 +214,14 @@ def serve(
     Args:
         names: study names; empty serves every open study, also those created later.
         until_done: return when the served studies are done, instead of waiting for more work.
+        compiling: whether training steps are compiled: where it pays, everywhere, or nowhere.
         on_trial: is given one line for each finished trial.
 
     Raises:
         TuneError: this machine cannot go on; a trial under way is left to be taken over.
         Stopped: a signal came; the trial under way was kept and given back.
     """
-    placement, shelf = place(device), open_artifacts(places.artifacts())
+    placement, shelf = place(device, compiling), open_artifacts(places.artifacts())
     hostcache.limit_bytes()  # a senseless TUNESVC_CACHE_GB is told now
     with open_store(storage) as store:
         leases = Leases(

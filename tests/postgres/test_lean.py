@@ -211,17 +211,16 @@ def test_values_at_a_step(store: Store, study: Study) -> None:
     trials = [study.ask() for _ in range(4)]
     for index, trial in enumerate(trials):
         trial.report(math.nan if index == 2 else float(index), 1)
-    ids = [trial._trial_id for trial in trials]
     at = store.history.values_at
-    first = repr(list(zip(ids, [0.0, 1.0, math.nan, 3.0], strict=True)))
+    first = repr([(0, 0.0), (1, 1.0), (2, math.nan), (3, 3.0)])
     assert repr(sorted(at(study._study_id, 1).items())) == first
     assert at(study._study_id, 3) == at(study._study_id, 0) == {}
     trials[0].report(-math.inf, 3)
     study.tell(trials[0], 1.0)
     trials[3].report(0.5, 3)
-    assert at(study._study_id, 3) == {ids[0]: -math.inf, ids[3]: 0.5}
+    assert at(study._study_id, 3) == {0: -math.inf, 3: 0.5}
     study.tell(trials[3], state=TrialState.PRUNED)
-    assert at(study._study_id, 3) == {ids[0]: -math.inf, ids[3]: 0.5}
+    assert at(study._study_id, 3) == {0: -math.inf, 3: 0.5}
     assert repr(sorted(at(study._study_id, 1).items())) == first
 
 
@@ -241,7 +240,7 @@ def test_put_back_trials_are_read_again(store: Store, study: Study) -> None:
     for each in views:
         (trial,) = each.get_all_trials(study._study_id, deepcopy=False)
         assert trial.state is TrialState.RUNNING
-        assert each.values_at(study._study_id, 1) == {lease.trial_id: 0.5}
+        assert each.values_at(study._study_id, 1) == {lease.number: 0.5}
     study.tell(0, 1.0)
     same(store, study._study_id)
 
@@ -336,7 +335,7 @@ def _read(arguments: tuple[str, int]) -> int:
                 assert known.setdefault(trial.number, repr(trial)) == repr(trial)
             assert known.keys() == {trial.number for trial in finished}
             values = store.history.values_at(study_id, 2)
-            assert values.keys() >= {trial._trial_id for trial in finished}
+            assert values.keys() >= {trial.number for trial in finished}
             if len(finished) == WRITERS * TRIALS:
                 return reading
     raise AssertionError("not all trials were seen to finish")

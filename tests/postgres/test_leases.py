@@ -17,6 +17,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from tunesvc import leases as rooms
 from tunesvc.leases import (
@@ -30,7 +31,10 @@ from tunesvc.leases import (
     Nothing,
     Terms,
     Watch,
+    Word,
     held,
+    sql,
+    tell_together,
 )
 from tunesvc.storage import Store, open_store
 
@@ -706,7 +710,7 @@ def test_what_waited_with_a_lost_worker_costs_no_attempt(
     waiting[1].begin()
     drawn, storage = waiting[2].lease.trial_id, fenced(store, waiting[2].lease)
     storage.set_trial_param(drawn, "x", 0.5, optuna.distributions.FloatDistribution(0, 1))
-    storage.report(drawn, {}, {})
+    storage.report(drawn, {}, {"drawn": "independently"}, is_begun=False)
     asked = text("SELECT count(*) FROM tunesvc.lease WHERE waits")
     with store.engine.connect() as connection:
         until(lambda: connection.scalar(asked) == 1)
@@ -761,3 +765,107 @@ def test_a_trial_is_known_without_reading_it(
         storage.tell(lease.trial_id, TrialState.PRUNED, steps={3: 0.75})
         assert storage.get_trial(lease.trial_id) == store.fresh().get_trial(lease.trial_id)
         assert storage.get_trial(lease.trial_id).value == 0.75
+
+
+# Who waits for this session.
+WAITING = text(
+    "SELECT min(pid) FROM pg_locks WHERE NOT granted "
+    "AND pg_backend_pid() = ANY (pg_blocking_pids(pid))"
+)
+
+
+def ending(store: Store, lease: Lease) -> tuple[Fenced, Word]:
+    """How a trial ends, with its number for its value."""
+    storage, value = fenced(store, lease), float(lease.number)
+    storage.set_trial_param(
+        lease.trial_id, "x", value / 10, optuna.distributions.FloatDistribution(0, 1)
+    )
+    return storage, storage.end(TrialState.COMPLETE, value, {1: value / 2}, {"a": lease.number})
+
+
+def test_several_are_told_together(
+    store: Store, study: optuna.Study, leases: Leases, others: Leases
+) -> None:
+    """Each as if alone; one that is in other hands is left out, and whoever tells learns it."""
+    mine = [claim(leases, study) for _ in range(4)]
+    ends = [ending(store, lease) for lease in mine]
+    with store.engine.begin() as connection:
+        lost = {"id": mine[2].trial_id}
+        connection.execute(
+            text("UPDATE tunesvc.lease SET token = nextval('tunesvc.token') WHERE trial_id = :id"),
+            lost,
+        )
+    ends[0], ends[3] = ends[3], ends[0]  # in whatever order
+    for _ in range(2):  # the reply to the first may be lost
+        assert tell_together(store.engine, ends) == [True, True, False, True]
+    trials = study.get_trials()
+    told = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    assert [(t.number, t.value, t.params, t.intermediate_values, t.user_attrs) for t in told] == [
+        (n, float(n), {"x": n / 10}, {1: n / 2}, {"a": n}) for n in (0, 1, 3)
+    ]
+    assert trials[2].state is TrialState.RUNNING
+    assert (trials[2].params, trials[2].user_attrs, trials[2].values) == ({}, {}, None)
+    assert ends[0][0].get_trial(mine[3].trial_id) == store.fresh().get_trial(mine[3].trial_id)
+    assert list(attempts(leases)) == [2]  # the others' leases have ended
+
+
+def test_all_are_told_or_none(store: Store, study: optuna.Study, leases: Leases) -> None:
+    """Of a session that ends before its commit nothing stands, and it is told again."""
+    mine = [claim(leases, study) for _ in range(3)]
+    ends = [ending(store, lease) for lease in mine]
+    with open_store(store.url) as another, another.engine.connect() as blocker:
+        held_back = text("SELECT FROM tunesvc.lease WHERE trial_id = :id FOR UPDATE")
+        blocker.execute(held_back, {"id": mine[2].trial_id})
+        with ThreadPoolExecutor(1) as threads:
+            telling = threads.submit(tell_together, store.engine, ends)
+            pid = until(lambda: blocker.scalar(WAITING))
+            blocker.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            with pytest.raises(DBAPIError):
+                telling.result(10)
+    assert {trial.state for trial in study.get_trials()} == {TrialState.RUNNING}
+    assert study.get_trials()[0].params == {}
+    assert tell_together(store.engine, ends) == [True] * 3
+    assert [trial.value for trial in study.get_trials()] == [0.0, 1.0, 2.0]
+
+
+def test_a_renewal_and_a_telling_wait_for_each_other_in_one_order(
+    store: Store, study: optuna.Study, leases: Leases
+) -> None:
+    """By the trial's id: who waits for one holds none that comes after it."""
+    first, second = (claim(leases, study) for _ in range(2))
+    which = {"worker_id": leases.worker_id, "trials": [second.trial_id, first.trial_id]}
+    which |= {"tokens": [second.token, first.token], "waits": [False] * 2, "allowed": [None] * 2}
+    ends = [ending(store, second), ending(store, first)]
+    row = "SELECT FROM tunesvc.lease WHERE trial_id = :id FOR UPDATE"
+
+    def renew() -> list[Any]:
+        with open_store(store.url) as mine, mine.engine.begin() as connection:
+            return list(connection.execute(sql.RENEW, which))
+
+    for act in (renew, lambda: tell_together(store.engine, ends)):
+        with (
+            ThreadPoolExecutor(1) as threads,
+            open_store(store.url) as another,
+            another.engine.begin() as blocker,
+        ):
+            blocker.execute(text(row), {"id": first.trial_id})
+            acting = threads.submit(act)
+            until(lambda b=blocker: b.scalar(WAITING))
+            blocker.execute(text(f"{row} NOWAIT"), {"id": second.trial_id})
+            blocker.rollback()
+            assert len(acting.result(10)) == 2
+
+
+def test_whose_turn_has_come_is_known_soon(
+    store: Store, study: optuna.Study, leases: Leases
+) -> None:
+    """Long before its next renewal is due: whoever takes it over counts an attempt."""
+    long = Terms(trials=9, seconds=3600)
+    claim(leases, study, long)
+    ahead = leases.claim(study._study_id, long, spare=True)
+    assert isinstance(ahead, Lease)
+    asked = text("SELECT count(*) FROM tunesvc.lease WHERE waits")
+    with store.engine.connect() as connection:
+        assert connection.scalar(asked) == 1
+        leases.watch(ahead).begin()
+        until(lambda: connection.scalar(asked) == 0, 5)

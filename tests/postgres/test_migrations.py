@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import optuna
@@ -18,10 +19,12 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from optuna.storages import RDBStorage
+from optuna.trial import TrialState
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from tunesvc.errors import StorageError
+from tunesvc.leases import Fenced, Lease, Leases, Terms
 from tunesvc.storage import Store, installation_id, migrations, open_store
 
 AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
@@ -263,6 +266,51 @@ def test_studies_of_earlier_versions_are_taken_over(store: Store) -> None:
     assert sql(store.engine, leases) == [
         (running._trial_id, study._study_id, None, 30.0, None, 2, 0, [])
     ]
+
+
+def migrate(store: Store, revision: str) -> None:
+    """Make our tables as a version of that revision left them."""
+    forget(store.engine)
+    with store.engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "tunesvc.storage:migrations")
+        command.upgrade(config, revision)
+
+
+# As `leases` of revision 0003 wrote.
+WRITE_3 = """
+    SELECT tunesvc.write(:trial, :token, '{}', '{}', '{}', '{}', '{}', '{}', '{}',
+        '{1}', CAST(ARRAY[:value] AS float8[]), '{FINITE}',
+        CAST(:state AS text), '{0.5}', '{FINITE}')
+"""
+
+
+def test_workers_of_the_version_before_go_on_after_an_upgrade(store: Store) -> None:
+    """Their trials are written as they write them, beside those of new workers; twice is once."""
+    migrate(store, "0003")
+    study = optuna.create_study(storage=store.optuna, study_name="s")
+    with closing(Leases(store.engine)) as leases:
+        old, new = (leases.claim(study._study_id, Terms(trials=2)) for _ in range(2))
+        assert isinstance(old, Lease)
+        assert isinstance(new, Lease)
+        which = {"trial": old.trial_id, "token": old.token}
+        sql(store.engine, WRITE_3, **which, value=0.25, state=None)
+        for _ in range(2):
+            with open_store(store.url) as opened:
+                found = sql(opened.engine, "SELECT version_num FROM tunesvc.alembic_version")
+                assert found == [(migrations.HEAD,)]
+                functions = "SELECT count(*) FROM pg_proc WHERE proname = 'write'"
+                schema = "pronamespace = 'tunesvc'::regnamespace"
+                assert sql(opened.engine, f"{functions} AND {schema}") == [(2,)]
+        storage = Fenced(store.history, store.engine, new, lambda step: step == 1)
+        storage.report(new.trial_id, {1: 0.5}, {})
+        assert storage.values_at(study._study_id, 1) == {0: 0.25, 1: 0.5}
+        (told,) = sql(store.engine, WRITE_3, **which, value=0.75, state="COMPLETE")
+        assert told != (None,)
+        assert sql(store.engine, WRITE_3, **which, value=0.75, state="COMPLETE") == [told]
+        storage.tell(new.trial_id, TrialState.COMPLETE, 1.0)
+    assert [trial.value for trial in study.get_trials()] == [0.5, 1.0]
+    assert study.get_trials()[0].intermediate_values == {1: 0.75}
 
 
 def test_deleted_study_leaves_nothing(store: Store) -> None:

@@ -98,7 +98,7 @@ def _work(url: str) -> int:
             x = optuna.Trial(study, lease.trial_id).suggest_float("x", 0, 1)
             for step in (1, 2):
                 storage.report(lease.trial_id, {step: x}, {"k": step})
-                assert store.history.values_at(study_id, step)[lease.trial_id] == x
+                assert store.history.values_at(study_id, step)[lease.number] == x
             storage.tell(lease.trial_id, TrialState.COMPLETE, x, {3: x}, {})
             leases.forget(lease)
             ran += 1

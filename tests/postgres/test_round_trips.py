@@ -15,7 +15,8 @@ from optuna.trial import TrialState
 from sqlalchemy import make_url
 
 from tunesvc import search
-from tunesvc.leases import Fenced, Lease, Leases, Nothing, Terms
+from tunesvc.leases import Fenced, Lease, Leases, Nothing, Terms, tell_together
+from tunesvc.search.hyperband import Brackets
 from tunesvc.storage import Store, open_store
 
 TERMS = Terms(trials=1000)
@@ -123,20 +124,33 @@ def run_trial(
     fenced.report(lease.trial_id, {}, {"run": {"batch": 32}})
     for step in range(1, 5):
         fenced.report(lease.trial_id, {step: x / step}, {"history": [x] * step})
+        study.pruner.prune(study, fenced.get_trial(lease.trial_id))
     fenced.tell(lease.trial_id, state, None if state is TrialState.PRUNED else x, {5: x}, {"a": 1})
     leases.forget(lease)
 
 
+PRUNERS = {
+    "none": optuna.pruners.NopPruner(),
+    "asha": search.Asha(1, 2),  # rungs after the epochs 1, 2 and 4
+    "hyperband": search.Hyperband(Brackets(1, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", PRUNERS)
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
-def test_a_trial_s_round_trips(wire: Wire, wired: Store, state: TrialState) -> None:
-    """Claim, history, parameters, four reports, and the last with the end; no message more."""
+def test_a_trial_s_round_trips(wire: Wire, wired: Store, state: TrialState, kind: str) -> None:
+    """Claim, history, parameters, four reports, and the last with the end; no message more.
+
+    What a pruner asks at its rungs comes with the reports.
+    """
     study_id = optuna.create_study(study_name="s", storage=wired.optuna)._study_id
-    memory = search.Memory()
+    memory, pruner = search.Memory(), PRUNERS[kind]
 
     def view(lease: Lease) -> optuna.Study:
         sampler = search.Tpe(lease.number, n_startup_trials=2, memory=memory)
-        storage = Fenced(wired.history, wired.engine, lease)
-        return optuna.load_study(study_name="s", storage=storage, sampler=sampler)
+        is_rung = search.rungs(pruner, "s", lease.number)
+        storage = Fenced(wired.history, wired.engine, lease, is_rung)
+        return optuna.load_study(study_name="s", storage=storage, sampler=sampler, pruner=pruner)
 
     with closing(Leases(wired.engine)) as leases:
         for _ in range(4):
@@ -150,6 +164,22 @@ def test_a_trial_s_round_trips(wire: Wire, wired: Store, state: TrialState) -> N
     assert sum("tunesvc.write(" in message for message in said) == 6
     stored = wired.fresh().get_all_trials(study_id)[-1]
     assert (stored.state, len(stored.params), len(stored.intermediate_values)) == (state, 8, 5)
+
+
+def test_a_stack_is_told_in_one_trip(wire: Wire, wired: Store) -> None:
+    """Its trials' last words, attributes and ends: one message for all, one transaction."""
+    study_id = optuna.create_study(study_name="s", storage=wired.optuna)._study_id
+    with closing(Leases(wired.engine)) as leases:
+        ends = []
+        for number in range(16):
+            lease = leases.claim(study_id, TERMS)
+            assert isinstance(lease, Lease)
+            storage = Fenced(wired.history, wired.engine, lease)
+            ends.append((storage, storage.end(TrialState.COMPLETE, float(number), {1: 0.5}, {})))
+        wire.said.clear()
+        assert tell_together(wired.engine, ends) == [True] * 16
+        assert len(wire.said) == 1
+    assert [t.value for t in wired.fresh().get_all_trials(study_id)] == [*map(float, range(16))]
 
 
 def test_the_wire_hides_nothing(wire: Wire, wired: Store) -> None:

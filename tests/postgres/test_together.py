@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 from trials import CPU, run_next
 
 from tunesvc import checkpoint, study
 from tunesvc.interrupt import Stopped, check, stoppable
-from tunesvc.leases import Leases
+from tunesvc.leases import Leases, tell_together
 from tunesvc.results import results
 from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
@@ -180,6 +181,81 @@ def test_a_stop_signal_gives_the_whole_stack_back(
     assert [trial.state for trial in trials(made)] == [TrialState.COMPLETE] * 8
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_worker_that_ends_where_a_stack_is_told(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """All of its trials were told, or none: the next worker loses none and doubles none."""
+    undisturbed, made = stored(store, tmp_path, "undisturbed"), stored(store, tmp_path, "ended")
+    work(store, "undisturbed")
+    told: list[int] = []
+
+    def end(*given: Any) -> list[bool]:
+        if when == "after":
+            told.extend(tell_together(*given))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tunesvc.trial.together.tell_together", end)
+    with pytest.raises(KeyboardInterrupt):
+        work(store, "ended")
+    finished = [trial for trial in trials(made) if trial.state.is_finished()]
+    assert len(finished) == len(told)
+    assert len(told) > 1 or when == "before"
+    assert all(trial.state is TrialState.COMPLETE for trial in finished)
+    monkeypatch.undo()
+    monkeypatch.setenv("TUNESVC_HOME", str(tmp_path / "home"))
+    rest = work(store, "ended")
+    assert sorted(rest) == [n for n in range(8) if n not in {trial.number for trial in finished}]
+    same(trials(made), trials(undisturbed))
+
+
+def test_one_of_a_stack_that_is_in_other_hands_leaves_the_others_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are told; that one is not, nor are its checkpoints tidied away by who has lost it."""
+    made = stored(store, tmp_path, "lost")
+    outcomes: list[list[bool]] = []
+
+    def take_one(engine: Any, ends: Any) -> list[bool]:
+        if not outcomes:
+            with engine.begin() as connection:
+                take = "UPDATE tunesvc.lease SET token = nextval('tunesvc.token') WHERE trial_id = "
+                connection.execute(text(f"{take} :id"), {"id": ends[1][0].lease.trial_id})
+        outcomes.append(tell_together(engine, ends))
+        return outcomes[-1]
+
+    monkeypatch.setattr("tunesvc.trial.together.tell_together", take_one)
+    assert sorted(work(store, "lost")) == list(range(8))
+    assert outcomes[0][:3] == [True, False, True]
+    assert [trial.state for trial in trials(made)] == [TrialState.COMPLETE] * 8
+    assert all(len(trial.user_attrs["history"]) == 3 for trial in trials(made))
+
+
+def test_one_that_is_lost_in_training_leaves_the_others_alone(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their stack goes on; nothing is written of that one, nor kept."""
+    made = stored(store, tmp_path, "lost", search_space={"strategy": "linear-probe"})
+    desk, leases = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept")), Leases(store.engine)
+    attempts = [attempt_of(desk, leases) for _ in range(3)]
+    epoch = Stack.epoch
+
+    def lose(self: Stack, tick: Callable[[], None]) -> Any:
+        leases.watch(attempts[1].lease).is_lost = True
+        return epoch(self, tick)
+
+    monkeypatch.setattr(Stack, "epoch", lose)
+    outcomes = {attempt.lease.number: outcome for attempt, outcome in run_together(attempts)}
+    leases.close()
+    assert [outcomes[n] and outcomes[n].state for n in range(3)] == [
+        TrialState.COMPLETE, None, TrialState.COMPLETE,
+    ]  # fmt: skip
+    assert trials(made)[1].state is TrialState.RUNNING
+    assert "history" not in trials(made)[1].user_attrs
+    assert checkpoint.load(desk.shelf, desk.folder(1)) is None
+    assert trials(made)[2].user_attrs["levers"]["stack"] == 3
+
+
 def test_the_next_trial_is_asked_for_ahead(store: Store, tmp_path: Path) -> None:
     """While one trains, the next is claimed and drawn; the last has none after it."""
     space = {"lr": {"low": 1e-4, "high": 1e-2, "log": True}, "batch_size": 32}
@@ -210,6 +286,25 @@ def test_the_league_table(store: Store, tmp_path: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert all(entry.images == 100 and entry.l2 > 0 for entry in found.league)
     assert found.as_json()["league"][0]["metrics"]["accuracy"] == scores[0]
+
+
+def test_the_league_holds_the_other_cheap_predictors(store: Store, tmp_path: Path) -> None:
+    """LogME and H-score of the probe's features, and what the weights tell of their training."""
+    made = stored(store, tmp_path, "cheap", backbones=["tiny_mobilenet"])
+    desk = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept"))
+    complete(desk, CPU, check)
+    entry = study.league(made)["tiny_mobilenet"]
+    assert entry.logme is not None
+    assert entry.h_score is not None
+    assert 0 < entry.h_score < 9
+    assert entry.transfer_seconds > 0
+    assert entry.pretraining == {
+        "name": "tiny_mobilenet",
+        "epoch": 8,
+        "metric": "accuracy",
+        "value": pytest.approx(0.9, abs=0.1),
+    }
+    assert entry.imagenet_top1 is None
 
 
 def test_a_backbone_that_cannot_be_probed_holds_up_nothing(

@@ -78,13 +78,25 @@ def test_a_trial_stores_everything(desk: Desk) -> None:
     assert set(history[0]) >= {"accuracy", "balanced_accuracy", "precision", "recall", "f1", "loss"}
     phases = {"data", "model", "features", "train", "eval", "report"}
     assert set(told.user_attrs["seconds"]) == phases
-    levers = {"model": "built", "frozen": [], "gap_seconds": None}  # nothing could be spared here
-    assert told.user_attrs["levers"] == levers
+    levers = told.user_attrs["levers"]
+    assert not levers.pop("compiled")["used"]
+    assert levers == {"model": "built", "frozen": [], "gap_seconds": None}  # nothing to be spared
     described = told.user_attrs["run"]
     assert described["parameters"] >= described["parameters_trainable"] > 0
     assert described["device"] == "cpu"
     assert described["versions"]["optuna"] == optuna.__version__
     assert told.user_attrs["peak_memory_mb"] > 0
+
+
+def test_a_trial_stores_what_it_costs(desk: Desk) -> None:
+    """Operations of one image, and memory; on the CPU the latter is an estimate and says so."""
+    run_next(desk)
+    told = trial(desk, 0).user_attrs
+    assert told["run"]["architecture"] == "tiny_resnet"
+    assert 0.001 < told["run"]["gflops"] < 0.1
+    assert told["memory"]["kind"] == "estimated"
+    states = 4 * 4 * told["run"]["parameters"] / 2**20
+    assert states < told["memory"]["mb"] < states + 100
 
 
 def test_the_budget_is_exact(desk: Desk) -> None:
@@ -274,7 +286,7 @@ def test_a_lost_lease_silences_the_worker(desk: Desk, monkeypatch: pytest.Monkey
     assert trial(desk, 0).state is TrialState.RUNNING
     assert trial(desk, 0).intermediate_values == {}
     assert "history" not in trial(desk, 0).user_attrs
-    assert trial(desk, 0).user_attrs.keys() == {"default"}
+    assert trial(desk, 0).user_attrs.keys() == {"default", "drawn"}
 
 
 def test_a_study_deleted_under_a_worker(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import optuna
@@ -223,3 +224,99 @@ def test_what_is_drawn_together_at_the_start_needs_no_results(kind: str) -> None
     count = search.together(study_spec, 0, 99)
     asked, told = (run(study_spec, count, at_once) for at_once in (count, 1))
     assert [t.params for t in asked[1].trials] == [t.params for t in told[1].trials]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+def test_it_is_known_which_trials_are_random(kind: str, pruner: str) -> None:
+    """Those before a model begins, and those of samplers without one; what is enqueued is given."""
+    options = {"n_startup_trials": 4} if kind in ("tpe", "gp", "cmaes") else {}
+    study_spec = spec(
+        sampler={"kind": kind} | options,
+        pruner=pruner,
+        backbones=["resnet18"],
+        search_space=PLAIN | {"dropout": {"low": 0, "high": 0.5}},
+    )
+    space, study = build(study_spec), optuna.create_study(direction="maximize")
+    study.enqueue_trial(space.defaults()[0])
+    found = []
+    for number in range(24):
+        study.sampler = search.sampler(study_spec, number)
+        trial = study.ask()
+        label, knobs = space.suggest(trial)
+        found.append(search.drawn(trial))
+        study.tell(trial, value(label, knobs))
+    learns = kind in ("tpe", "gp", "cmaes")
+    assert found[0] == "given"
+    if kind != "qmc" or pruner == "asha":  # hyperband's brackets begin one by one
+        assert set(found[1:4]) == {"sampler" if kind == "qmc" else "random"}
+    assert found[-1] == ("random" if kind in ("random", "grid") else "sampler")
+    if learns and pruner == "asha":
+        assert found[4:] == ["sampler"] * 20
+
+
+def test_tpe_without_groups_tells_its_draws_too() -> None:
+    """Where it models every parameter for itself, nothing is drawn jointly."""
+    sampler = {"kind": "tpe", "n_startup_trials": 3, "multivariate": False}
+    study_spec = spec(sampler=sampler, backbones=["resnet18"], search_space=PLAIN)
+    space, study = build(study_spec), optuna.create_study()
+    found = []
+    for number in range(6):
+        study.sampler = search.sampler(study_spec, number)
+        trial = study.ask()
+        space.suggest(trial)
+        found.append(search.drawn(trial))
+        study.tell(trial, 0.0)
+    assert found == ["random"] * 3 + ["sampler"] * 3
+
+
+@pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
+def test_controls_are_as_many_as_asked_for(kind: str) -> None:
+    """Of 4,000 numbers the share that the file says, always the same ones, nested by share."""
+
+    def controls(share: float) -> set[int]:
+        is_control = search.controls(spec(pruner={"kind": kind, "control": share}))
+        return {number for number in range(4000) if is_control(number)}
+
+    assert controls(0.0) == set()
+    assert controls(1.0) == set(range(4000))
+    assert 0.04 < len(controls(0.05)) / 4000 < 0.06
+    assert controls(0.05) < controls(0.2)
+
+
+def test_without_a_pruner_there_are_no_controls() -> None:
+    """There is nothing to audit."""
+    is_control = search.controls(spec(pruner="none"))
+    assert not any(is_control(number) for number in range(200))
+
+
+def rungs_reached(
+    study_spec: StudySpec, values: list[float], is_control: Callable[[int], bool]
+) -> list[int]:
+    """Return how many epochs each trial ran; it has the same value after all nine."""
+    study = optuna.create_study(direction="maximize", pruner=search.pruner(study_spec))
+    reached = []
+    for value in values:
+        trial = study.ask()
+        for epoch in range(1, 10):
+            trial.report(value, epoch)
+            if trial.should_prune() and not is_control(trial.number):
+                break
+        reached.append(epoch)
+        study.tell(trial, value)
+    return reached
+
+
+def test_controls_change_no_verdict() -> None:
+    """Those that the pruner would have stopped make no rung easier for others."""
+    audited = spec(pruner={"kind": "asha", "control": 0.3}, budget={"epochs": 9})
+    plain = spec(pruner={"kind": "asha", "control": 0}, budget={"epochs": 9})
+    is_control = search.controls(audited)
+    rng = random.Random(0)
+    values = [rng.random() for _ in range(150)]
+    others = [number for number in range(150) if not is_control(number)]
+    with_controls = rungs_reached(audited, values, is_control)
+    alone = rungs_reached(plain, [values[number] for number in others], lambda _: False)
+    assert [with_controls[number] for number in others] == alone
+    assert {with_controls[number] for number in range(150) if is_control(number)} == {9}
+    assert set(alone) == {1, 3, 9}

@@ -41,7 +41,7 @@ class Lean(Counting):
         trials = super().get_all_trials(study_id, deepcopy=False)
         self.questions -= 1
         return {
-            trial._trial_id: trial.intermediate_values[step]
+            trial.number: trial.intermediate_values[step]
             for trial in trials
             if step in trial.intermediate_values
         }

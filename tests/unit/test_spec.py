@@ -161,7 +161,10 @@ def test_a_windows_editors_file(tmp_path: Path) -> None:
             "sampler: {kind: tpe, n_startup: 3}",
             ["f.yaml:3:22: sampler.n_startup: unknown key, did you mean 'n_startup_trials'?"],
         ),
-        ("sampler: {sigma0: 3}", ["f.yaml:3:1: sampler: `kind` is missing; known: cmaes, gp, gr"]),
+        (
+            "sampler: {sigma0: 3}",
+            ["f.yaml:3:1: sampler: `kind` is missing; known: cmaes, given"],
+        ),
         (
             "objective: {direction: maximise}",
             ["f.yaml:3:13: objective.direction: unknown direction 'maximise', did you mean 'max"],
@@ -478,6 +481,8 @@ def test_json_round_trip() -> None:
         "leases.seconds=5",
         "leases.stall_seconds=60",
         "leases.max_attempts=1",
+        "pruner.control=0",
+        "pruner.control=1",
     ],
 )
 def test_digest_ignores_where(setting: str) -> None:
@@ -507,6 +512,28 @@ def test_digest_ignores_where(setting: str) -> None:
 def test_digest_knows_what(setting: str) -> None:
     """The digest depends on everything that decides what is searched."""
     assert read(FULL, setting).digest != read(FULL).digest
+
+
+@pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
+def test_control_trials_are_a_share(kind: str) -> None:
+    """Every pruner lets a twentieth of the trials run on, or as many as the file says."""
+    assert read(MINIMAL, f"pruner={kind}").pruner.control == 0.05  # type: ignore[union-attr]
+    for share in ("-0.1", "1.1"):
+        with pytest.raises(SpecError, match="control"):
+            read(MINIMAL, f"pruner={kind}", f"pruner.control={share}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "digest"),
+    [
+        ("pruner=asha", "7138ac28235070cc7fbc9f2a029a21d546f0b88a9d4eb5050486951c1c1732ac"),
+        ("pruner=median", "077cc131fc672b8244d071bef445646332f81b8ddfbf25249221db352ae128f8"),
+        ("pruner=none", "2dba4ac16c32cb6d625e811c9f6d3b17ab5b467e7a8be6621cb59769423f3fe3"),
+    ],
+)
+def test_studies_of_before_keep_their_digest(setting: str, digest: str) -> None:
+    """Seeds of stored trials derive from it: what is added to the file may not change it."""
+    assert read(MINIMAL, setting).digest == digest
 
 
 def test_seeds() -> None:

@@ -4,6 +4,9 @@ claims    one transaction for each: take a trial over or begin it, note a bad at
 renewal   the thread that keeps leases alive, and learns that one was lost
 worker    the leases of one worker
 fenced    Optuna's storage for one leased trial
+own       that trial, as its holder knows it
+together  the ends of several trials, in one statement
+writing   that statement, and what becomes of it
 control   pause, resume, stop, put back failed trials, list workers
 words     what there is to say of a trial, for the database
 sql       every statement
@@ -24,6 +27,8 @@ from tunesvc.leases.control import (
 )
 from tunesvc.leases.fenced import MEMORY, Fenced
 from tunesvc.leases.renewal import Leave, Watch
+from tunesvc.leases.together import tell_together
+from tunesvc.leases.words import Word
 from tunesvc.leases.worker import Leases, worker_id
 
 __all__ = [
@@ -38,6 +43,7 @@ __all__ = [
     "Standing",
     "Terms",
     "Watch",
+    "Word",
     "Worker",
     "expire",
     "held",
@@ -46,6 +52,7 @@ __all__ = [
     "resume",
     "standing",
     "stop",
+    "tell_together",
     "worker_id",
     "workers",
 ]

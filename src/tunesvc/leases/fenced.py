@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
+import math
 import threading
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -15,13 +17,19 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine
 
-from tunesvc import trips
-from tunesvc.leases import sql, words
+from tunesvc.leases import words
 from tunesvc.leases.claims import Lease, LeaseLost
+from tunesvc.leases.own import Draft, Own
+from tunesvc.leases.words import Word
+from tunesvc.leases.writing import Answer, write
 
 MEMORY = "memory"  # the constraint that a configuration breaks which fits into no memory
 
 _NONE: Mapping[Any, Any] = {}
+
+
+def _never(_step: int) -> bool:
+    return False
 
 
 class Fenced(BaseStorage):
@@ -35,16 +43,30 @@ class Fenced(BaseStorage):
     Why: 2026-11: nobody else writes to the trial, so it is read at most once, and not at all where
     the claim created it: what this object wrote, it knows.
 
+    Why: 2026-11: at a rung the pruner compares a trial with the others. Their values come with the
+    reply to the trial's own report, and the question costs no trip of its own. Finished trials are
+    known to `inner`, so that few come.
+
     Why: 2026-11: Optuna's samplers look at COMPLETE and PRUNED trials only. One that failed because
     it fits into no memory is shown to them as PRUNED, so that they see the constraint it broke and
     stay away from there.
+
+    Args:
+        inner: what the rest of the study is read from; with rungs, a `storage.Lean`.
+        is_rung: after which steps the pruner will ask for the values of the other trials.
     """
 
-    def __init__(self, inner: BaseStorage, engine: Engine, lease: Lease) -> None:
-        self.inner, self._engine, self._lease = inner, engine, lease
-        self._known = _created(lease)  # the trial, and what waits to be stored of it
-        self._drawn: dict[str, tuple[float, BaseDistribution]] = {}
-        self._noted: dict[str, Any] = {}  # system attributes
+    def __init__(
+        self,
+        inner: BaseStorage,
+        engine: Engine,
+        lease: Lease,
+        is_rung: Callable[[int], bool] = _never,
+    ) -> None:
+        self.inner, self._engine, self.lease = inner, engine, lease
+        self._is_rung = is_rung
+        self._brought: dict[int, dict[int, float]] = {}  # rung → number → value, by the last reply
+        self._own = Own(lease)
         self._writing = threading.Lock()
 
     # ---- writes of the leased trial
@@ -58,14 +80,12 @@ class Fenced(BaseStorage):
     ) -> None:
         """Store a parameter, with the next write."""
         self._check(trial_id)
-        self._drawn.setdefault(param_name, (param_value_internal, distribution))
-        self._show_waiting()
+        self._own.draw(param_name, param_value_internal, distribution)
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Store a system attribute, with the next write."""
         self._check(trial_id)
-        self._noted[key] = json.loads(json.dumps(value))
-        self._show_waiting()
+        self._own.note(key, value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Store a user attribute."""
@@ -78,14 +98,24 @@ class Fenced(BaseStorage):
         self.report(trial_id, {step: intermediate_value}, {})
 
     def report(
-        self, trial_id: int, steps: Mapping[int, float], attributes: Mapping[str, Any]
+        self,
+        trial_id: int,
+        steps: Mapping[int, float],
+        attributes: Mapping[str, Any],
+        *,
+        epoch: int = 0,
+        is_begun: bool = True,
     ) -> None:
         """Store what finished epochs brought; steps count from 1.
+
+        Args:
+            epoch: so many are finished and kept; needed where the last of them has no value.
+            is_begun: else it was claimed ahead, and goes on waiting for its turn.
 
         Raises:
             LeaseLost: nothing was stored.
         """
-        self._write(trial_id, steps, attributes)
+        self._write(trial_id, Word(steps, attributes, epoch, is_begun))
 
     def tell(
         self,
@@ -103,73 +133,73 @@ class Fenced(BaseStorage):
         Raises:
             LeaseLost: nothing was stored.
         """
+        self._write(trial_id, self.end(state, value, steps, attributes))
+
+    def end(
+        self,
+        state: TrialState,
+        value: float | None,
+        steps: Mapping[int, float],
+        attributes: Mapping[str, Any],
+    ) -> Word:
+        """Return what `tell` says, for `tell_together`."""
         if value is None and state is TrialState.PRUNED:
-            value = words.last(dict(self.get_trial(trial_id).intermediate_values) | dict(steps))
-        self._write(trial_id, steps, attributes, state, () if value is None else (value,))
+            known = self.get_trial(self.lease.trial_id).intermediate_values
+            value = words.last(dict(known) | dict(steps))
+        values = () if value is None else (value,)
+        return Word(steps, attributes, state=state, values=values)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
         """End the trial, and its lease with it."""
-        self._write(trial_id, {}, {}, state, values or ())
+        self._write(trial_id, Word(state=state, values=values or ()))
         return True
 
-    def _write(
-        self,
-        trial_id: int,
-        steps: Mapping[int, float],
-        attributes: Mapping[str, Any],
-        state: TrialState | None = None,
-        values: Sequence[float] = (),
-    ) -> None:
+    def _write(self, trial_id: int, word: Word) -> None:
         self._check(trial_id)
+        with self.writing(word) as draft:
+            (answer,) = write(self._engine, [draft.said])
+            self.heed(draft, answer)
+        if answer.stored_at is None:
+            raise LeaseLost
+
+    @contextmanager
+    def writing(self, word: Word) -> Iterator[Draft]:
+        """Keep other writes of this trial waiting; yield what goes out, with all that is due."""
         with self._writing:
-            drawn, noted = dict(self._drawn), dict(self._noted)
-            said = words.params(drawn) | words.attributes("system", noted)
-            said |= words.attributes("user", attributes) | words.steps(steps)
-            said |= words.end(state, values) | {"trial_id": trial_id, "token": self._lease.token}
-            stored_at = trips.ask(self._engine, sql.WRITE, said)
-            if stored_at is None:
-                raise LeaseLost
-            for name in drawn:
-                del self._drawn[name]
-            for key, value in noted.items():
-                if self._noted[key] is value:
-                    del self._noted[key]
-            self._remember(steps, attributes)
-            if state is not None and self._known is not None:
-                self._known.state, self._known.datetime_complete = state, stored_at
-                self._known.values = list(values) or None
+            self._brought = {}
+            draft = self._own.draft(word)
+            if rungs := self._rungs(word):
+                question, known = self.inner.known_at(self.lease.study_id, rungs)  # type: ignore[attr-defined]
+                draft = replace(draft, said=draft.said | question, known=known)
+            yield draft
+
+    def _rungs(self, word: Word) -> list[int]:
+        """Return the steps that the pruner will judge: what is not a number needs no question."""
+        if word.state is not None:
+            return []
+        return [s for s, v in word.steps.items() if self._is_rung(s) and not math.isnan(v)]
+
+    def heed(self, draft: Draft, answer: Answer) -> None:
+        """Take in what became of a write."""
+        if answer.rungs is not None:
+            for step, known in draft.known.items():
+                self._brought[step] = {**known, **answer.rungs.get(step, {})}
+        if answer.stored_at is not None:
+            self._own.heed(draft, answer.stored_at)
 
     def _check(self, trial_id: int) -> None:
-        if trial_id != self._lease.trial_id:
+        if trial_id != self.lease.trial_id:
             raise LeaseLost
 
     # ---- the leased trial, as it is known here
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return a trial as it is now, with what waits to be stored."""
-        if trial_id != self._lease.trial_id:
+        if trial_id != self.lease.trial_id:
             return self.inner.get_trial(trial_id)
-        if self._known is None:
-            self._known = _copy(self.inner.get_trial(trial_id))
-            self._show_waiting()
-        return _copy(self._known)
-
-    def _show_waiting(self) -> None:
-        trial = self._known
-        if trial is None:
-            return
-        for name, (value, distribution) in list(self._drawn.items()):
-            if name not in trial.params:
-                trial.distributions[name] = distribution
-                trial.params[name] = distribution.to_external_repr(value)
-        trial.system_attrs.update(self._noted)
-
-    def _remember(self, steps: Mapping[int, float], attributes: Mapping[str, Any]) -> None:
-        if self._known is not None:
-            self._known.intermediate_values.update(steps)
-            self._known.user_attrs.update(json.loads(json.dumps(dict(attributes))))
+        return self._own.trial(self.inner.get_trial)
 
     # ---- reads
 
@@ -185,7 +215,12 @@ class Fenced(BaseStorage):
         return copy.deepcopy(chosen) if deepcopy else chosen
 
     def values_at(self, study_id: int, step: int) -> Mapping[int, float]:
-        """Return the value that each trial of the study had at a step, by the trial's id."""
+        """Return trial number → the value after exactly this step, of all trials of the study.
+
+        What the reply to the last report brought answers once, without a question.
+        """
+        if (brought := self._brought.pop(step, None)) is not None:
+            return brought
         found: Mapping[int, float] = self.inner.values_at(study_id, step)  # type: ignore[attr-defined]
         return found
 
@@ -195,8 +230,8 @@ class Fenced(BaseStorage):
 
     def get_study_id_from_name(self, study_name: str) -> int:
         """Return a study's id; that of the leased trial's study needs no question."""
-        if self.inner.get_study_name_from_id(self._lease.study_id) == study_name:
-            return self._lease.study_id
+        if self.inner.get_study_name_from_id(self.lease.study_id) == study_name:
+            return self.lease.study_id
         return self.inner.get_study_id_from_name(study_name)
 
     def get_study_name_from_id(self, study_id: int) -> str:
@@ -250,31 +285,3 @@ def _shown(trial: FrozenTrial) -> FrozenTrial:
     shown = copy.copy(trial)
     shown.state = TrialState.PRUNED
     return shown
-
-
-def _created(lease: Lease) -> FrozenTrial | None:
-    """Return the trial that the claim created; None: it has to be read."""
-    if lease.started_at is None:
-        return None
-    given = lease.given
-    return FrozenTrial(
-        number=lease.number,
-        trial_id=lease.trial_id,
-        state=TrialState.RUNNING,
-        value=None,
-        datetime_start=lease.started_at,
-        datetime_complete=None,
-        params={},
-        distributions={},
-        user_attrs={} if given is None else dict(given.mark),
-        system_attrs={} if given is None else {"fixed_params": dict(given.params)},
-        intermediate_values={},
-    )
-
-
-def _copy(trial: FrozenTrial) -> FrozenTrial:
-    made = copy.copy(trial)
-    for name in ("_params", "_distributions", "_user_attrs", "_system_attrs"):
-        setattr(made, name, dict(getattr(trial, name)))
-    made.intermediate_values = dict(trial.intermediate_values)
-    return made

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg2
 from sqlalchemy import Connection, Engine
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 
 IDLE_SECONDS = 10.0  # between two signs of life of a worker without a trial
 PREPARATION_SECONDS = 900.0  # reading weights, or saving, may take so long without a batch
+BEGUN_SECONDS = 1.0  # so long after its turn has come, a renewal tells it, unless a report has
 
 
 class Leave(Exception):  # noqa: N818 (a message, nobody's error)
@@ -61,12 +63,16 @@ class Watch:
     is_lost: bool = False
     leave: str = ""
     claimed: float = field(default_factory=time.monotonic, repr=False)  # when, on this clock
+    begun: float | None = field(default=None, repr=False)  # when, until a renewal tells it
+    changed: threading.Event = field(default_factory=threading.Event, repr=False)
     _seen: int = field(default=-1, repr=False)
     _still_seconds: float = field(default=0.0, repr=False)
 
     def begin(self) -> None:
         """Tell that its turn has come: from now on it has to advance."""
-        self.is_waiting = False
+        if self.is_waiting:
+            self.is_waiting, self.begun = False, time.monotonic()
+            self.changed.set()
         self.beats += 1
 
     def tick(self) -> None:
@@ -114,6 +120,7 @@ class Renewal(threading.Thread):
 
     def hold(self, watch: Watch) -> None:
         """Keep this lease alive from now on."""
+        watch.changed = self._changed
         self._watches[watch.lease.token] = watch
         self._changed.set()
 
@@ -149,6 +156,8 @@ class Renewal(threading.Thread):
         due = self._looked + IDLE_SECONDS
         for watch in self.watches():
             due = min(due, max(self._looked, watch.claimed) + watch.terms.seconds / 3)
+            if watch.begun is not None:
+                due = min(due, watch.begun + BEGUN_SECONDS)
         return due
 
     def _persist(self) -> None:
@@ -193,7 +202,7 @@ class Renewal(threading.Thread):
         return self._idle_seconds >= max(terms.stall_seconds, PREPARATION_SECONDS)
 
     def _renew(self, watches: list[Watch]) -> None:
-        which = {
+        which: dict[str, Any] = {
             "worker_id": self._worker_id,
             "trials": [watch.lease.trial_id for watch in watches],
             "tokens": [watch.lease.token for watch in watches],
@@ -201,7 +210,8 @@ class Renewal(threading.Thread):
             "allowed": [watch.terms.seconds_allowed for watch in watches],
         }
         kept = {row.token: row for row in self._connected().execute(sql.RENEW, which)}
-        for watch in watches:
+        for watch, waits in zip(watches, which["waits"], strict=True):
+            watch.begun = watch.begun if waits else None
             found = kept.get(watch.lease.token)
             if found is None:
                 watch.is_lost = True

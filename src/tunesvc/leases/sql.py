@@ -5,9 +5,9 @@ so that a trial, its lease and the count of its study's budget change in one tra
 that every later word about the trial is written only while its lease's token is still the present
 one. Through Optuna's own storage each of these would be a transaction of its own.
 
-Why: 2026-11: what every trial needs (`CLAIM`, `WRITE`) are functions in our schema, made by
-migration 0003: a transaction of several statements in one round trip, its plans kept by the server.
-A session holds no state of ours: PgBouncer may pool transactions.
+Why: 2026-11: what every trial needs (`CLAIM`, `write`) are functions in our schema, made by
+migrations 0003 and 0004: a transaction of several statements in one round trip, its plans kept by
+the server. A session holds no state of ours: PgBouncer may pool transactions.
 
 The server's clock alone decides; `clock_timestamp()` where a transaction may have waited for a
 lock, during which `now()` stands still.
@@ -15,7 +15,9 @@ lock, during which `now()` stands still.
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, text
+from functools import lru_cache
+
+from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Text
 
@@ -67,18 +69,23 @@ HOLDS = text("""
     WHERE trial_id = :trial_id AND token = :token AND state = 'RUNNING' FOR SHARE OF lease
 """)
 
-# What was released stays so: a renewal may be on its way when its trial is given back.
+# What was released stays so: a renewal may be on its way when its trial is given back. Rows are
+# locked by trial, as by a write of several trials: neither waits for the other in a circle.
 RENEW = text("""
     WITH me AS (
         UPDATE tunesvc.worker SET seen_at = clock_timestamp() WHERE worker_id = :worker_id
         RETURNING started_at
+    ), mine AS (
+        SELECT mine.* FROM unnest(CAST(:trials AS integer[]), CAST(:tokens AS bigint[]),
+            CAST(:waits AS boolean[]), CAST(:allowed AS float8[]))
+            AS mine(trial_id, token, waits, seconds_allowed)
+        JOIN tunesvc.lease l ON l.trial_id = mine.trial_id AND l.token = mine.token
+        ORDER BY l.trial_id FOR NO KEY UPDATE OF l
     ), kept AS (
         UPDATE tunesvc.lease l
         SET expires_at = clock_timestamp() + l.seconds * interval '1 second',
             waits = l.waits AND mine.waits
-        FROM unnest(CAST(:trials AS integer[]), CAST(:tokens AS bigint[]),
-            CAST(:waits AS boolean[]), CAST(:allowed AS float8[]))
-            AS mine(trial_id, token, waits, seconds_allowed)
+        FROM mine
         WHERE l.trial_id = mine.trial_id AND l.token = mine.token AND l.expires_at IS NOT NULL
           AND (SELECT state FROM trials t WHERE t.trial_id = l.trial_id) = 'RUNNING'
         RETURNING l.study_id, l.token, mine.seconds_allowed
@@ -94,11 +101,19 @@ RELEASE = text(
     "UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id = :trial_id AND token = :token"
 )
 
-RELEASE_ALL = text("UPDATE tunesvc.lease SET expires_at = NULL WHERE worker_id = :worker_id")
+# Several leases are locked by the trials' ids, here as everywhere: else two statements could wait
+# for each other.
+RELEASE_ALL = text("""
+    UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id IN (
+        SELECT trial_id FROM tunesvc.lease WHERE worker_id = :worker_id
+        ORDER BY trial_id FOR NO KEY UPDATE) AND worker_id = :worker_id
+""")
 
 EXPIRE = text("""
-    UPDATE tunesvc.lease SET expires_at = '-infinity'
-    WHERE worker_id = :worker_id AND expires_at IS NOT NULL
+    UPDATE tunesvc.lease SET expires_at = '-infinity' WHERE trial_id IN (
+        SELECT trial_id FROM tunesvc.lease
+        WHERE worker_id = :worker_id AND expires_at IS NOT NULL
+        ORDER BY trial_id FOR NO KEY UPDATE) AND worker_id = :worker_id
 """)
 
 ATTEMPTS = text(
@@ -115,15 +130,25 @@ END_LEASE = text("DELETE FROM tunesvc.lease WHERE trial_id = :trial_id")
 
 # ---- a trial's own rows, in Optuna's tables -----------------------------------------------------
 
-# Parameters, attributes, steps and, with a state, the end. Returns when; null: the lease is lost.
-WRITE = text("""
-    SELECT tunesvc.write(:trial_id, :token,
-        CAST(:names AS text[]), CAST(:drawn AS float8[]), CAST(:distributions AS text[]),
-        CAST(:system_keys AS text[]), CAST(:system_values AS text[]),
-        CAST(:user_keys AS text[]), CAST(:user_values AS text[]),
-        CAST(:steps AS integer[]), CAST(:step_values AS float8[]), CAST(:step_kinds AS text[]),
-        :state, CAST(:values AS float8[]), CAST(:kinds AS text[]))
-""")
+# Parameters, attributes, steps and, with a state, the end; of rungs, what other trials reported.
+_WRITE = """
+    SELECT * FROM tunesvc.write(:trial_id{0}, :token{0},
+        CAST(:names{0} AS text[]), CAST(:drawn{0} AS float8[]), CAST(:distributions{0} AS text[]),
+        CAST(:system_keys{0} AS text[]), CAST(:system_values{0} AS text[]),
+        CAST(:user_keys{0} AS text[]), CAST(:user_values{0} AS text[]),
+        CAST(:steps{0} AS integer[]), CAST(:step_values{0} AS float8[]),
+        CAST(:step_kinds{0} AS text[]), :epochs{0}, :begun{0},
+        :state{0}, CAST(:values{0} AS float8[]), CAST(:kinds{0} AS text[]),
+        CAST(:rungs{0} AS integer[]), :generation{0}, :first{0}, CAST(:known{0} AS integer[]),
+        CAST(:unfinished{0} AS integer[]), :most{0})
+"""
+
+
+@lru_cache
+def write(trials: int) -> TextClause:
+    """Return the statement that writes of so many trials, whose arguments end in `_0`, `_1`, …"""
+    return text(" UNION ALL ".join(_WRITE.format(f"_{place}") for place in range(trials)))
+
 
 SET_USER_ATTRIBUTE = text("""
     INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES (:trial_id, :key, :value)
@@ -161,7 +186,7 @@ PUT_BACK = text("""
         WHERE trial_id IN (SELECT trial_id FROM failed) AND key IN ('reason', 'failure')
     ), allowed AS (
         DELETE FROM trial_system_attributes
-        WHERE trial_id IN (SELECT trial_id FROM failed) AND key LIKE 'constraints:%'
+        WHERE trial_id IN (SELECT trial_id FROM failed) AND key LIKE 'constraints%'
     )
     INSERT INTO tunesvc.lease (trial_id, study_id, seconds, epoch)
     SELECT trial_id, :study_id, 0, (SELECT count(*) FROM trial_intermediate_values v

@@ -1,14 +1,44 @@
-"""What there is to say of a trial, as the arguments of `sql.WRITE`."""
+"""What there is to say of a trial, as the arguments of `sql.write`."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.trial import TrialState
+
+_NO_RUNG = {"rungs": [], "generation": 0, "first": 0, "known": [], "unfinished": [], "most": 0}
+
+
+@dataclass(frozen=True)
+class Word:
+    """What there is to say of a trial.
+
+    Args:
+        steps: the values after epochs.
+        attributes: those of the user.
+        epoch: so many are finished and kept, with a value or without; steps tell it too.
+        is_begun: its holder works on it; one that was claimed ahead may still wait for its turn.
+        state: how it ended; None: it goes on.
+        values: what it came to.
+    """
+
+    steps: Mapping[int, float] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    epoch: int = 0
+    is_begun: bool = True
+    state: TrialState | None = None
+    values: Sequence[float] = ()
+
+    def arguments(self) -> dict[str, Any]:
+        """Return it as arguments, without parameters and system attributes."""
+        said = attributes("user", self.attributes) | steps(self.steps)
+        said |= {"epochs": self.epoch, "begun": self.is_begun}
+        return said | end(self.state, self.values) | _NO_RUNG
 
 
 def params(drawn: Mapping[str, tuple[float, BaseDistribution]]) -> dict[str, Any]:

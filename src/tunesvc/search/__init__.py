@@ -4,8 +4,8 @@ from tunesvc.search.asha import Asha, RungValues
 from tunesvc.search.hyperband import Hyperband
 from tunesvc.search.looks import evaluated
 from tunesvc.search.memory import Memory
-from tunesvc.search.pruners import pruner
-from tunesvc.search.samplers import sampler, together
+from tunesvc.search.pruners import controls, pruner, rungs
+from tunesvc.search.samplers import drawn, sampler, together
 from tunesvc.search.tpe import Tpe
 
 __all__ = [
@@ -14,8 +14,11 @@ __all__ = [
     "Memory",
     "RungValues",
     "Tpe",
+    "controls",
+    "drawn",
     "evaluated",
     "pruner",
+    "rungs",
     "sampler",
     "together",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 import optuna
@@ -14,11 +14,16 @@ from optuna.trial import FrozenTrial
 
 @runtime_checkable
 class RungValues(Protocol):
-    """What a storage may offer, so that a rung costs one small question."""
+    """What a storage may offer, so that a rung costs one small question, or none."""
 
     def values_at(self, study_id: int, step: int) -> Mapping[int, float]:
-        """Return trial id → the value after exactly this step, of all trials that have one now."""
+        """Return number → the value after exactly this step, of all trials that have one now."""
         ...
+
+
+def nobody(_number: int) -> bool:
+    """Tell of no trial that it stands apart."""
+    return False
 
 
 class Asha(BasePruner):
@@ -39,13 +44,20 @@ class Asha(BasePruner):
         min_resource: epochs of the first rung.
         reduction_factor: each rung has so many times the epochs of the one before.
         min_early_stopping_rate: how many of the first rungs are left out.
+        is_apart: of a trial's number: it runs on whatever is said of it, and nobody is compared
+            with it; poor ones that run on would let others pass at late rungs, where few are left.
     """
 
     def __init__(
-        self, min_resource: int, reduction_factor: int, min_early_stopping_rate: int = 0
+        self,
+        min_resource: int,
+        reduction_factor: int,
+        min_early_stopping_rate: int = 0,
+        is_apart: Callable[[int], bool] = nobody,
     ) -> None:
         self.first: int = min_resource * reduction_factor**min_early_stopping_rate
         self.factor = reduction_factor
+        self.is_apart = is_apart
 
     def is_rung(self, step: int) -> bool:
         """Tell whether trials are judged after this epoch."""
@@ -68,21 +80,26 @@ class Asha(BasePruner):
     def rivals(self, study: optuna.Study, trial: FrozenTrial) -> Iterable[float]:
         """Return the values of the other trials after the epoch that this one is at."""
         found = values_at(study, trial.last_step or 0)
-        return [value for id_, value in found.items() if id_ != trial._trial_id]
+        return [
+            value
+            for number, value in found.items()
+            if number != trial.number and not self.is_apart(number)
+        ]
 
     def _goes_on(self, own: float, rivals: Iterable[float], direction: StudyDirection) -> bool:
         sign = -1.0 if direction is StudyDirection.MAXIMIZE else 1.0
-        losses = sorted([sign * own, *(sign * value for value in rivals if not math.isnan(value))])
-        return sign * own <= losses[max(len(losses) // self.factor, 1) - 1]
+        losses = [sign * value for value in rivals if not math.isnan(value)]
+        better = sum(loss < sign * own for loss in losses)
+        return better < max((len(losses) + 1) // self.factor, 1)
 
 
 def values_at(study: optuna.Study, step: int) -> Mapping[int, float]:
-    """Return trial id → the value after exactly this step, of all of a study's trials."""
+    """Return number → the value after exactly this step, of all of a study's trials."""
     storage = study._storage
     if isinstance(storage, RungValues):
         return storage.values_at(study._study_id, step)
     return {
-        trial._trial_id: trial.intermediate_values[step]
+        trial.number: trial.intermediate_values[step]
         for trial in study.get_trials(deepcopy=False)
         if step in trial.intermediate_values
     }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from binascii import crc32
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -23,7 +23,7 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tunesvc.search.asha import Asha, values_at
+from tunesvc.search.asha import Asha, nobody, values_at
 
 
 @dataclass(frozen=True)
@@ -69,30 +69,35 @@ def _bracket(shares: tuple[int, ...], study_name: str, number: int) -> int:
 class Hyperband(BasePruner):
     """Successive halving among the trials of each bracket."""
 
-    def __init__(self, brackets: Brackets) -> None:
+    def __init__(self, brackets: Brackets, is_apart: Callable[[int], bool] = nobody) -> None:
         self.brackets = brackets
-        self._pruners = [_OneBracket(brackets, bracket) for bracket in range(len(brackets))]
+        self._pruners = [_OneBracket(brackets, b, is_apart) for b in range(len(brackets))]
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether a trial ends after the last epoch it reported."""
-        bracket = self.brackets.bracket(study.study_name, trial.number)
-        return self._pruners[bracket].prune(study, trial)
+        return self.halving(study.study_name, trial.number).prune(study, trial)
+
+    def halving(self, study_name: str, number: int) -> Asha:
+        """Return the pruner of a trial's bracket."""
+        return self._pruners[self.brackets.bracket(study_name, number)]
 
 
 class _OneBracket(Asha):
     """Successive halving that compares the trials of one bracket."""
 
-    def __init__(self, brackets: Brackets, bracket: int) -> None:
-        super().__init__(brackets.min_resource, brackets.reduction_factor, bracket)
+    def __init__(self, brackets: Brackets, bracket: int, is_apart: Callable[[int], bool]) -> None:
+        super().__init__(brackets.min_resource, brackets.reduction_factor, bracket, is_apart)
         self._brackets, self._bracket = brackets, bracket
 
     def rivals(self, study: optuna.Study, trial: FrozenTrial) -> Iterable[float]:
         """Return the values of the bracket's other trials."""
-        found = values_at(study, trial.last_step or 0)
+        name, bracket_of = study.study_name, self._brackets.bracket
         return [
-            found[other._trial_id]
-            for other in _Narrowed(study, self._brackets, self._bracket).get_trials(deepcopy=False)
-            if other._trial_id in found and other.number != trial.number
+            value
+            for number, value in values_at(study, trial.last_step or 0).items()
+            if number != trial.number
+            and bracket_of(name, number) == self._bracket
+            and not self.is_apart(number)
         ]
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from typing import Literal
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler
 
@@ -50,6 +52,20 @@ def together(spec: StudySpec, number: int, limit: int) -> int:
             return max(limit, 1)
     at_random = learner.n_startup_trials - number
     return max(min(limit, at_random if at_random > 0 else batch), 1)
+
+
+def drawn(trial: optuna.Trial) -> Literal["random", "sampler", "given"]:
+    """Return where a trial's parameters came from, once they were asked for.
+
+    Only what is drawn independently from the whole space is random: no QMC point is, and no trial
+    of which a model, or whoever enqueued it, chose a part.
+    """
+    if trial.storage.get_trial(trial._trial_id).system_attrs.get("fixed_params"):
+        return "given"
+    sampler = trial.study.sampler
+    chosen = sampler.inner if isinstance(sampler, InBracket) else sampler
+    has_model = isinstance(chosen, Tpe) and not chosen.is_starting(trial.study)
+    return "sampler" if has_model or trial.relative_params else "random"
 
 
 def _sampler(spec: StudySpec, seed: int, memory: Memory | None) -> BaseSampler:

@@ -82,7 +82,7 @@ class Tpe(TPESampler):
         search_space: Space,
     ) -> dict[str, Any]:
         """Draw the parameters of `search_space`, group by group; none during the start-up."""
-        if self._is_starting(study):
+        if self.is_starting(study):
             return {}
         drawn: dict[str, Any] = {}
         for group in self._groups:
@@ -99,12 +99,13 @@ class Tpe(TPESampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Draw a parameter that no group has; at random during the start-up."""
-        if self._is_starting(study):
+        if self.is_starting(study):
             chance = self._random_sampler
             return chance.sample_independent(study, trial, param_name, param_distribution)
         return self._draw(study, {param_name: param_distribution})[param_name]
 
-    def _is_starting(self, study: optuna.Study) -> bool:
+    def is_starting(self, study: optuna.Study) -> bool:
+        """Tell whether the present trial is drawn at random: too few have ended."""
         return self._look(study).finished < self._n_startup_trials
 
     def _look(self, study: optuna.Study) -> Seen:

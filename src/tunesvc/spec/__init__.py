@@ -1,10 +1,16 @@
 """The study file: parsing, checking, schema, digest."""
 
-from tunesvc.spec.config import TrialConfig, derive_seed
+from tunesvc.spec.config import TrialConfig, derive_seed, trial_seed
 from tunesvc.spec.knobs import KNOBS, STRATEGIES, Knobs, Scalar
 from tunesvc.spec.load import apply_settings, load, parse, schema
 from tunesvc.spec.ranges import Choices, Fixed, FloatRange, IntRange, Range
-from tunesvc.spec.search_spec import PrunerSpec, SamplerSpec
+from tunesvc.spec.search_spec import (
+    GivenConfiguration,
+    GivenRun,
+    GivenSampler,
+    PrunerSpec,
+    SamplerSpec,
+)
 from tunesvc.spec.study_spec import (
     ArraysData,
     BackboneSpec,
@@ -29,6 +35,9 @@ __all__ = [
     "Fixed",
     "FloatRange",
     "FolderData",
+    "GivenConfiguration",
+    "GivenRun",
+    "GivenSampler",
     "IntRange",
     "Knobs",
     "PrunerSpec",
@@ -44,4 +53,5 @@ __all__ = [
     "load",
     "parse",
     "schema",
+    "trial_seed",
 ]

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass
 
 from tunesvc.spec.knobs import Knobs
-from tunesvc.spec.study_spec import BackboneSpec
+from tunesvc.spec.search_spec import GivenSampler
+from tunesvc.spec.study_spec import BackboneSpec, StudySpec
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,14 @@ def derive_seed(digest: str, *parts: str | int) -> int:
     """Return a seed below 2**31 that depends only on the study's digest and `parts`."""
     text = ":".join([digest, *map(str, parts)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
+
+
+def trial_seed(spec: StudySpec, number: int) -> int:
+    """Return the seed of the trial of this number.
+
+    Each has its own; where runs are given, those that are to be compared share one.
+    """
+    given = spec.sampler.runs if isinstance(spec.sampler, GivenSampler) else ()
+    if number < len(given):
+        return derive_seed(spec.digest, "seed", given[number].seed)
+    return derive_seed(spec.digest, "trial", number)

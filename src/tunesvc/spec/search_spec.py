@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from tunesvc.spec.knobs import Scalar
 from tunesvc.spec.model import Model, short
 
 _TOGETHER = (
@@ -61,12 +63,59 @@ class QmcSampler(Model):
     qmc_type: Literal["sobol", "halton"] = "sobol"
 
 
-_AnySampler = TpeSampler | RandomSampler | GpSampler | CmaEsSampler | GridSampler | QmcSampler
+class GivenConfiguration(Model):
+    """A configuration that is given."""
+
+    params: Mapping[str, Scalar] = Field(description="Optuna's parameters, all that are active")
+    mark: Mapping[str, Scalar] = Field({}, description="user attributes of its trials")
+
+
+class GivenRun(Model):
+    """One trial of a configuration that is given."""
+
+    configuration: str = Field(description="its name in `configurations`")
+    seed: int = Field(ge=0, description="runs of the same number share everything random")
+
+
+class GivenSampler(Model):
+    """Exactly these trials, in this order; `tunesvc confirm` writes such studies.
+
+    Why: 2026-11: the list stands in the study, and not in trials that were enqueued. So it grows by
+    one statement, and every run of it is begun exactly once, whoever dies in the middle.
+    """
+
+    kind: Literal["given"]
+    configurations: Mapping[str, GivenConfiguration] = Field(
+        description="by a name of one's own", min_length=1
+    )
+    runs: tuple[GivenRun, ...] = Field(min_length=1)
+    of: str = Field("", description="the study that they were found by: its name and uid")
+    score: bool = Field(
+        False, description="score each finished trial on the test split, once, as it ends"
+    )
+
+    @model_validator(mode="after")
+    def _known(self) -> GivenSampler:
+        unknown = [run for run in self.runs if run.configuration not in self.configurations]
+        if unknown:
+            raise ValueError(f"no configuration is called {unknown[0].configuration!r}")
+        return self
+
+
+_AnySampler = (
+    TpeSampler | RandomSampler | GpSampler | CmaEsSampler | GridSampler | QmcSampler | GivenSampler
+)
 SamplerSpec = Annotated[
     _AnySampler,
     Field(discriminator="kind"),
     short("kind", Literal["tpe", "random", "gp", "cmaes", "grid", "qmc"] | _AnySampler),
 ]
+
+
+_CONTROL = (
+    "share of the trials that go on when the pruner would stop them, so that it can be audited; "
+    "0: none"
+)
 
 
 class AshaPruner(Model):
@@ -76,6 +125,7 @@ class AshaPruner(Model):
     min_resource: int = Field(1, ge=1, description="epochs before the first decision")
     reduction_factor: int = Field(3, ge=2)
     min_early_stopping_rate: int = Field(0, ge=0)
+    control: float = Field(0.05, ge=0, le=1, description=_CONTROL)
 
 
 class HyperbandPruner(Model):
@@ -84,6 +134,7 @@ class HyperbandPruner(Model):
     kind: Literal["hyperband"]
     min_resource: int = Field(1, ge=1)
     reduction_factor: int = Field(3, ge=2)
+    control: float = Field(0.05, ge=0, le=1, description=_CONTROL)
 
 
 class MedianPruner(Model):
@@ -93,6 +144,7 @@ class MedianPruner(Model):
     n_startup_trials: int = Field(5, ge=0)
     n_warmup_steps: int = Field(1, ge=0)
     interval_steps: int = Field(1, ge=1)
+    control: float = Field(0.05, ge=0, le=1, description=_CONTROL)
 
 
 class NoPruner(Model):

@@ -234,7 +234,8 @@ class StudySpec(Model):
         Not of its name, of where its data lies, nor of how many trials or hours it may take: a
         study can be continued with more of them. Nor of what guards it, which changes no result;
         nor of how many trials are drawn at once, which like the number of workers changes what the
-        sampler knows, and nothing else; nor of how often a run is looked at.
+        sampler knows, and nothing else; nor of how often a run is looked at; nor of how many trials
+        the pruner is audited with; nor of which runs are given, whose list may grow.
         """
         named = {"name", "description", "keep", "leases", "evaluate", "ask_ahead", "stack"}
         what: dict[str, Any] = self.model_dump(mode="json", exclude=named)
@@ -242,5 +243,7 @@ class StudySpec(Model):
             what["data"].pop(place, None)
         for amount in ("trials", "hours"):
             what["budget"].pop(amount)
-        what["sampler"].pop("batch_size", None)
+        for free in ("batch_size", "configurations", "runs", "of"):
+            what["sampler"].pop(free, None)
+        what["pruner"].pop("control", None)
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

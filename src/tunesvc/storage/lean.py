@@ -28,6 +28,7 @@ from tunesvc.storage import lean_sql as sql
 from tunesvc.storage.lean_history import History
 
 MOST = 5000  # trials read by one statement: more would hold too much of the answer in memory
+MOST_UNREAD = 500  # trials that a report looks at, beside what it has to do; else they are read
 
 
 class Lean(BaseStorage):
@@ -76,10 +77,27 @@ class Lean(BaseStorage):
         return [lean_rows.copied(trial) for trial in trials] if deepcopy else trials
 
     def values_at(self, study_id: int, step: int) -> dict[int, float]:
-        """Return trial id → the value after exactly this step, of all trials that have one now."""
+        """Return trial number → the value after exactly this step, of all that have one now."""
         with self._lock:
             running = self._refresh(study_id, step)
             return {**self._histories[study_id].finished_at(step), **running}
+
+    def known_at(
+        self, study_id: int, steps: Sequence[int]
+    ) -> tuple[dict[str, Any], dict[int, dict[int, float]]]:
+        """Return what is known of values after steps, without asking, and what is left to ask.
+
+        Returns:
+            `sql.write`'s arguments about other trials: those not known to be finished are asked
+                for, unless finished ones were put back meanwhile, or there are too many of them.
+            Step → trial number → value, of trials known to be finished.
+        """
+        with self._lock:
+            known = self._histories.get(study_id) or History()
+            question = known.question()
+            del question["waiting"]
+            question |= {"generation": known.generation, "most": MOST_UNREAD, "rungs": list(steps)}
+            return question, {step: dict(known.finished_at(step)) for step in steps}
 
     def _refresh(self, study_id: int, step: int | None = None) -> dict[int, float]:
         """Read what changed; return the values at a step of the trials that still run."""
@@ -102,7 +120,7 @@ class Lean(BaseStorage):
             self._histories.pop(study_id, None)  # a signal may come: never one that is half read
             known.add(changed)
             self._histories[study_id] = known
-            running |= {row[0]: row[-1] for row in changed if row[-1] is not None}
+            running |= {row[1]: row[-1] for row in changed if row[-1] is not None}
             new = [row for row in changed if row[1] >= question["first"]]
             if len(new) < MOST:
                 return running

@@ -35,7 +35,7 @@ class History:
     _unfinished: dict[int, FrozenTrial] = field(default_factory=dict)  # by trial id
     _beyond: dict[int, int] = field(default_factory=dict)  # finished, from `prefix` on
     _passed: int = 0  # so many of `trials` have numbers below `prefix`
-    _by_step: dict[int, dict[int, float]] = field(default_factory=dict)  # of finished trials
+    _by_step: dict[int, dict[int, float]] = field(default_factory=dict)  # finished ones' values
 
     def question(self) -> dict[str, Any]:
         """Return what `CHANGES` has to be asked first."""
@@ -81,7 +81,7 @@ class History:
         self._beyond[trial._trial_id] = trial.number
         for step, values in self._by_step.items():
             if step in trial.intermediate_values:
-                values[trial._trial_id] = trial.intermediate_values[step]
+                values[trial.number] = trial.intermediate_values[step]
 
     def _advance(self) -> None:
         while self._passed < len(self.trials):
@@ -93,10 +93,10 @@ class History:
         self._beyond = {id_: n for id_, n in self._beyond.items() if n >= self.prefix}
 
     def finished_at(self, step: int) -> Mapping[int, float]:
-        """Return the value after exactly this step of every finished trial that has one."""
+        """Return number → the value after exactly this step, of finished trials that have one."""
         if step not in self._by_step:
             self._by_step[step] = {
-                trial._trial_id: trial.intermediate_values[step]
+                trial.number: trial.intermediate_values[step]
                 for trial in self.trials
                 if trial.state.is_finished() and step in trial.intermediate_values
             }

@@ -3,11 +3,12 @@
 from tunesvc.study.creation import create, set_fingerprint
 from tunesvc.study.league import Probed, enter, league
 from tunesvc.study.progress import Best, State, Status, all_open, limit, paused_error, status
-from tunesvc.study.scores import set_test_metrics, test_metrics
+from tunesvc.study.scores import restored, set_test_metrics, storable, test_metrics
 from tunesvc.study.stored import (
     Direction,
     Study,
     artifact_folder,
+    check_idle,
     delete,
     is_paused,
     names,
@@ -28,6 +29,7 @@ __all__ = [
     "Study",
     "all_open",
     "artifact_folder",
+    "check_idle",
     "create",
     "delete",
     "enter",
@@ -40,10 +42,12 @@ __all__ = [
     "pause",
     "paused_error",
     "put_back",
+    "restored",
     "resume",
     "set_fingerprint",
     "set_test_metrics",
     "status",
     "stop",
+    "storable",
     "test_metrics",
 ]

@@ -1,4 +1,5 @@
-"""The league table: how well a linear probe of each backbone does, kept in the study."""
+"""The league table: what a linear probe and other cheap predictors say of each backbone, kept in
+the study."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ class _Sql:
 
 @dataclass(frozen=True)
 class Probed:
-    """One backbone's linear probe.
+    """One backbone's linear probe, and what else foretells how well it can be fine-tuned.
 
     Args:
         backbone: its label.
@@ -35,6 +36,13 @@ class Probed:
         images: probed on.
         head: SHA-256 of the head, so that others can tell it from another probe's.
         why: it was not probed.
+        logme: log evidence of an image, nats.
+        h_score: shrunk, between 0 and the number of classes less one; None: nothing is classified.
+        transfer_seconds: that both took.
+        imagenet_top1: of the weights, as torchvision tells it, percent; None for other weights.
+        pretraining: where the weights' `meta.json` tells of their own training: its `name`, the
+            `epoch` after which they were taken, and the `value` of a `metric` on its validation
+            split then.
     """
 
     backbone: str
@@ -44,6 +52,11 @@ class Probed:
     images: int = 0
     head: str = ""
     why: str = ""
+    logme: float | None = None
+    h_score: float | None = None
+    transfer_seconds: float = 0.0
+    imagenet_top1: float | None = None
+    pretraining: Mapping[str, Any] | None = None
 
 
 def league(study: Study) -> dict[str, Probed]:

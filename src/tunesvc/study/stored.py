@@ -157,14 +157,24 @@ def delete(study: Study, *, force: bool = False) -> None:
     Raises:
         StudyError: workers run trials of it.
     """
+    if not force:
+        check_idle(study)
+    study.store.optuna.delete_study(study.id)
+
+
+def check_idle(study: Study) -> None:
+    """Make sure that nobody is at work on a study.
+
+    Raises:
+        StudyError: workers run trials of it.
+    """
     at_work = len(leases.held(study.store.engine, study.id))
-    if at_work and not force:
+    if at_work:
         raise StudyError(
             f"study {study.name!r} is being worked on",
             f"{at_work} of its trials are running",
             f"stop the workers (tunesvc stop {study.name}), or add --force",
         )
-    study.store.optuna.delete_study(study.id)
 
 
 def set_once(connection: Connection, study: Study, key: str, value: Any) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 from optuna.trial import TrialState
 
 from tunesvc import checkpoint, interrupt, train
-from tunesvc.checkpoint import Mark
+from tunesvc.checkpoint import Flat, Mark
 from tunesvc.errors import StorageError
 from tunesvc.interrupt import Stopped
-from tunesvc.leases import Lease, LeaseLost, Leases, Leave
+from tunesvc.leases import Lease, LeaseLost, Leases, Leave, Word
 from tunesvc.spec import Knobs, TrialConfig
 from tunesvc.train import Diverged, Epoch, OutOfMemory, Placement, Run
 from tunesvc.trial import facts, league
@@ -125,15 +125,12 @@ class Attempt:
                 state = self._load()
         return ending
 
-    def tell(self, state: TrialState, value: float | None, reason: str) -> None:
-        """End the trial.
-
-        Raises:
-            LeaseLost: it is in other hands.
-        """
+    def end(self, state: TrialState, value: float | None, reason: str) -> Word:
+        """Return how the trial ends, to be told; nothing is handed in after it."""
         self.delivery.quiet()
         self.reports.history = self.history
-        self.reports.tell(state, value, self._accounts() | ({"reason": reason} if reason else {}))
+        told = self._accounts() | ({"reason": reason} if reason else {})
+        return self.reports.end(state, value, told)
 
     def account(self) -> None:
         """Hand in what finished epochs brought, and store what the trial took so far."""
@@ -169,6 +166,7 @@ class Attempt:
             first, second = self.desk.splits(config, "train", "val", tick=self.tick)
         with self._clock("model"), self.fitting.room_for_the_model():
             training = self.desk.training(config, first, second, self.placement)
+            training.compiling.apart = lambda: self.watched(is_training=False)
             league.seed_head(self.desk, label, training)
             if state is not None:
                 training.load_state_dict(state["run"])
@@ -210,7 +208,8 @@ class Attempt:
         self._is_tidy = True
         with self._clock("report"):
             is_dear = sum(epoch.seconds.values()) > _CHEAP_SECONDS
-            self.delivery.post(self._kept(training.snapshot()), in_turn=is_dear)
+            copied = checkpoint.flattened(training.state_dict())
+            self.delivery.post(self._kept(copied), in_turn=is_dear)
             self._look()
         self._is_tidy = False
 
@@ -264,7 +263,7 @@ class Attempt:
             ending = self.delivery.wait()
             return self._hand_in(self._kept(self.training.state_dict())) or ending
 
-    def _kept(self, run: dict[str, Any]) -> Kept:
+    def _kept(self, run: dict[str, Any] | Flat) -> Kept:
         assert self.training is not None
         history = list(self.history)
         known = {"seconds": dict(self.reports.seconds), "judged": self.reports.judged}
@@ -289,7 +288,7 @@ class Attempt:
         begun = self.training.begun
         gap = None if self.told is None or begun is None else round(begun - self.told, 4)
         levers = self.levers | {"gap_seconds": gap} | facts.of_levers(self.training)
-        return {"peak_memory_mb": round(self.training.peak_memory_mb, 1), "levers": levers}
+        return facts.of_peak(self.training) | {"levers": levers}
 
     @contextmanager
     def _clock(self, phase: str) -> Iterator[None]:

@@ -18,17 +18,23 @@ from tunesvc.leases import Fenced, Given, Lease, Terms
 from tunesvc.shelf import Shelf
 from tunesvc.space import Space
 from tunesvc.space import build as build_space
-from tunesvc.spec import Knobs, TrialConfig, derive_seed
+from tunesvc.spec import GivenRun, GivenSampler, Knobs, TrialConfig, trial_seed
 from tunesvc.storage import installation_id
 from tunesvc.study import Study
 from tunesvc.tasks import Task
-from tunesvc.train import Placement, Run, Shared
+from tunesvc.train import Compiling, Placement, Run, Shared
 from tunesvc.trial import retention
 from tunesvc.trial.models import Models
 
 
 def _nothing() -> None:
     pass
+
+
+def _given(listed: GivenSampler, run: GivenRun) -> Given:
+    what = listed.configurations[run.configuration]
+    mark = {"configuration": run.configuration, "seed_index": run.seed}
+    return Given(what.params, mark | dict(what.mark))
 
 
 @dataclass
@@ -49,6 +55,7 @@ class Desk:
     terms: Terms = field(init=False)
     history: BaseStorage = field(init=False)  # what samplers read of finished trials
     pruner: BasePruner = field(init=False)
+    is_control: Callable[[int], bool] = field(init=False)  # of a trial's number
     memory: search.Memory = field(init=False, default_factory=search.Memory)
     models: Models = field(init=False)
     shared: Shared = field(init=False)
@@ -68,30 +75,38 @@ class Desk:
         self.terms = self._terms()
         self.history = self.study.store.history
         self.pruner = search.pruner(spec)
+        self.is_control = search.controls(spec)
         outputs = self.task.num_outputs(self.listing.classes)
         self.models = Models(outputs, base, spec.data.image_size)
         self.shared = Shared(self.listing.fingerprint, self.cache / "features")
 
     def _terms(self) -> Terms:
-        """The defaults come first, then the grid's points where there is a grid."""
         spec = self.study.spec
-        labels = zip(spec.backbone_labels, self.space.defaults(), strict=True)
-        given = [Given(params, {"default": label}) for label, params in labels]
-        if spec.sampler.kind == "grid":
-            points = enumerate(self.space.grid())
-            given += [Given(params, {"grid": index}) for index, params in points]
         return Terms(
             trials=studies.limit(spec),
             hours=spec.budget.hours,
             seconds=spec.leases.seconds,
             stall_seconds=spec.leases.stall_seconds,
             max_attempts=spec.leases.max_attempts,
-            given=given,
+            given=self._given(),
         )
+
+    def _given(self) -> list[Given]:
+        """The defaults come first, then the grid's points; where runs are given, these alone."""
+        spec = self.study.spec
+        if isinstance(spec.sampler, GivenSampler):
+            return [_given(spec.sampler, run) for run in spec.sampler.runs]
+        labels = zip(spec.backbone_labels, self.space.defaults(), strict=True)
+        given = [Given(params, {"default": label}) for label, params in labels]
+        if spec.sampler.kind == "grid":
+            points = enumerate(self.space.grid())
+            given += [Given(params, {"grid": index}) for index, params in points]
+        return given
 
     def storage(self, lease: Lease) -> Fenced:
         """Return where a leased trial, and no other, is written to."""
-        return Fenced(self.history, self.study.store.engine, lease)
+        is_rung = search.rungs(self.pruner, self.study.name, lease.number)
+        return Fenced(self.history, self.study.store.engine, lease, is_rung)
 
     def take(self, lease: Lease, storage: Fenced) -> optuna.Trial:
         """Return a leased trial as Optuna has it, with the sampler that its number asks for."""
@@ -107,9 +122,8 @@ class Desk:
     def config(self, label: str, knobs: Knobs, number: int) -> TrialConfig:
         """Return what the training side needs; seeds derive from the digest and the number."""
         spec = self.study.spec
-        seed = derive_seed(spec.digest, "trial", number)
         return TrialConfig(
-            spec.backbone(label), knobs, spec.budget.epochs, seed,
+            spec.backbone(label), knobs, spec.budget.epochs, trial_seed(spec, number),
             is_cached=spec.augment == "cached", evaluated=search.evaluated(spec),
         )  # fmt: skip
 
@@ -151,7 +165,11 @@ class Desk:
             stages, body.head.parameters, body.norm_parameters, config.knobs, config.epochs
         )
         freezer = self.shared.freezer(model.cut)
-        run = Run(body, self.task, first, second, config, placement, plan, freezer, model.is_warm)
+        compiling = Compiling(placement.compiling, self.cache / "compiled", model.steps)
+        run = Run(
+            body, self.task, first, second, config, placement, plan, freezer, model.is_warm,
+            compiling,
+        )  # fmt: skip
         model.expect(run.changing)
         return run
 

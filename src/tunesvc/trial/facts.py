@@ -1,30 +1,93 @@
-"""What a trial stores of its run, as plain data."""
+"""What a trial stores of its run, as plain data.
+
+Why: 2026-11: memory on the CPU is told by reckoning, and says so. A process's own peak, which
+workers are packed by, tells of every trial that it has run so far, and of what it keeps.
+"""
 
 from __future__ import annotations
 
 import os
 import socket
+from math import isfinite
+from pathlib import Path
 from typing import Any
 
+from tunesvc.backbones import weights
+from tunesvc.cost import Ledger
 from tunesvc.provenance import provenance
-from tunesvc.spec import TrialConfig
+from tunesvc.spec import BackboneSpec, TrialConfig
 from tunesvc.train import Epoch, Placement, Run
+
+_ledger = Ledger()  # of this process
 
 
 def of_run(label: str, training: Run, placement: Placement) -> dict[str, Any]:
-    """Return what is run, and on what."""
+    """Return what is run, on what, and what a forward pass of one image takes."""
     return {
         "backbone": label,
+        "architecture": architecture(training.config.backbone),
         "knobs": training.config.knobs.model_dump(mode="json"),
         "seed": training.config.seed,
         "parameters": training.parameters_total,
         "parameters_trainable": training.parameters_trainable,
+        "gflops": _ledger.gflops(_key(training), training.backbone),
         "weights_sha256": training.backbone.weights_sha256,
+        "images": {"train": len(training.train.targets), "val": len(training.val.targets)},
         "micro_batch": training.micro_batch,
         "worker": f"{socket.gethostname()}:{os.getpid()}",
         **placement.describe(),
         **provenance(),
     }
+
+
+def architecture(backbone: BackboneSpec) -> str:
+    """Return `mobilenet_v2(width_mult=0.35)`: what a backbone is, whatever its weights."""
+    given = ", ".join(f"{key}={value}" for key, value in sorted(backbone.kwargs.items()))
+    return f"{backbone.name}({given})" if given else backbone.name
+
+
+def of_peak(training: Run) -> dict[str, Any]:
+    """Return the peaks so far in MiB: `peak_memory_mb` of the device's allocator on CUDA, else of
+    the whole process, and the run's own `memory`.
+
+    On CUDA that is the same: the run's step, and all that was held meanwhile. Elsewhere it is an
+    estimate of one step that computes every stage.
+    """
+    peak = round(training.peak_memory_mb, 1)
+    if training.placement.device.type == "cuda":
+        return {"peak_memory_mb": peak, "memory": {"mb": peak, "kind": "measured"}}
+    step = _ledger.step_memory(_key(training), training.backbone, training.trained)
+    if step is None:
+        return {"peak_memory_mb": peak}
+    most = step.mb(training.micro_batch, 2 if training.placement.autocast else 4)
+    return {"peak_memory_mb": peak, "memory": {"mb": round(most, 1), "kind": "estimated"}}
+
+
+def of_weights(backbone: BackboneSpec, base: Path) -> dict[str, Any]:
+    """Return what a backbone's weights say of themselves, as the league table tells it.
+
+    Args:
+        base: folder that the study file's relative paths start from.
+    """
+    source = weights.locate(backbone, base)
+    if source is not None and source.url:
+        metrics = weights.named(backbone).meta.get("_metrics", {})
+        return {"imagenet_top1": metrics.get("ImageNet-1K", {}).get("acc@1")}
+    return {"pretraining": _pretraining(weights.meta(source))}
+
+
+def _pretraining(meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Return how good weights of `tunesvc pretrain` were at what they were trained for."""
+    match meta:
+        case {"name": str(name), "epochs": [*_, {"epoch": int(epoch), "accuracy": float(value)}]}:
+            known = {"name": name, "epoch": epoch, "metric": "accuracy", "value": value}
+            return known if isfinite(value) else None
+    return None
+
+
+def _key(training: Run) -> str:
+    side, size = training.backbone.transform.crop, training.parameters_total  # the head's, too
+    return f"{architecture(training.config.backbone)} {side} {size}"
 
 
 def of_epoch(epoch: Epoch) -> dict[str, Any]:
@@ -41,9 +104,13 @@ def of_levers(training: Run) -> dict[str, Any]:
     """Return what was not computed again.
 
     `frozen`: the leading stages that stood still from an epoch on, how many fixed views of each
-    training image there were, whether the stages' outputs were known, and the seconds to have them.
+    training image there were, whether the stages' outputs were known, the seconds to have them,
+    and those of them in which they were computed here. `compiled`: whether training steps were,
+    and why.
     """
-    return {"model": "warm" if training.is_warm else "built", "frozen": training.inputs.used}
+    built = "warm" if training.is_warm else "built"
+    compiled = training.compiling.describe()
+    return {"model": built, "frozen": training.inputs.used, "compiled": compiled}
 
 
 def of_memory(config: TrialConfig, image_size: int, placement: Placement) -> dict[str, str | int]:

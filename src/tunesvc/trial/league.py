@@ -1,5 +1,7 @@
 """A linear probe of every backbone, before the first trial: the league table.
 
+LogME and the H-score of the same features are entered with it, and what is known of the weights.
+
 Its heads are kept beside the checkpoints; trials under `lp_ft` start from them.
 
     {study}-{uid}/league-00-{sha256}/{mark}.ckpt       of the study file's first backbone
@@ -15,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +30,8 @@ from tunesvc.spec import Knobs, TrialConfig
 from tunesvc.study import Probed, artifact_folder
 from tunesvc.train import Placement, Run
 from tunesvc.train.probe import probe
+from tunesvc.train.transferability import transferability
+from tunesvc.trial import facts
 from tunesvc.trial.desk import Desk
 
 log = logging.getLogger(__name__)
@@ -88,7 +93,8 @@ def _probe(desk: Desk, label: str, placement: Placement, tick: Callable[[], None
     except (RuntimeError, MemoryError) as error:  # no room on the device, or no solution
         why = next(iter(str(error).splitlines()), type(error).__name__)
         log.warning("no linear probe of %s: %s", label, why)
-        study.enter(desk.study, Probed(label, {}, why=f"it could not be probed: {why}"))
+        why = f"it could not be probed: {why}"
+        study.enter(desk.study, Probed(label, {}, why=why, **_of_weights(desk, label)))
 
 
 def _fit(desk: Desk, label: str, placement: Placement, tick: Callable[[], None]) -> None:
@@ -100,7 +106,7 @@ def _fit(desk: Desk, label: str, placement: Placement, tick: Callable[[], None])
     outputs = run.inputs.outputs
     if outputs is None or outputs.val.one(0).dim() != 2 or not has_plain_head(run.backbone):
         why = "its outputs cannot be kept here, or its head is not one linear layer"
-        study.enter(desk.study, Probed(label, {}, why=why))
+        study.enter(desk.study, Probed(label, {}, why=why, **_of_weights(desk, label)))
         return
     found = probe(
         outputs.train.one(0), first.targets, outputs.val.one(0), second.targets,
@@ -111,9 +117,18 @@ def _fit(desk: Desk, label: str, placement: Placement, tick: Callable[[], None])
     ).hexdigest()
     kept = {"weight": found.weight, "bias": found.bias}
     checkpoint.save(kept, desk.shelf, _folder(desk, label, digest), _MARK)
-    images, seconds = len(first.targets), round(found.seconds, 3)
-    study.enter(desk.study, Probed(label, found.metrics, found.l2, seconds, images, digest))
+    cheap = transferability(outputs.train.one(0), first.targets, tick=tick)
+    entry = Probed(
+        label, found.metrics, found.l2, round(found.seconds, 3), len(first.targets), digest,
+        logme=cheap.logme, h_score=cheap.h_score, transfer_seconds=round(cheap.seconds, 3),
+        **_of_weights(desk, label),
+    )  # fmt: skip
+    study.enter(desk.study, entry)
     log.info("linear probe of %s: %s %.4f", label, desk.metric, found.metrics[desk.metric])
+
+
+def _of_weights(desk: Desk, label: str) -> dict[str, Any]:
+    return facts.of_weights(desk.study.spec.backbone(label), desk.study.base)
 
 
 def _folder(desk: Desk, label: str, digest: str) -> str:

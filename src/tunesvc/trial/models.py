@@ -17,6 +17,7 @@ from torch import Tensor
 from tunesvc import train
 from tunesvc.backbones import Backbone, Cut, build, cut, has_plain_head, renew_head
 from tunesvc.spec import TrialConfig
+from tunesvc.train import Steps
 
 _KEPT = 4  # backbones; the one that was used longest ago goes first
 
@@ -28,6 +29,7 @@ class Model:
     backbone: Backbone
     is_kept: bool = False  # for the trials after this one
     is_warm: bool = False  # it was built for an earlier trial
+    steps: Steps = field(default_factory=dict)  # that were compiled
     _cuts: dict[int, Cut | None] = field(default_factory=dict)
     _before: dict[str, Tensor] = field(default_factory=dict)
 

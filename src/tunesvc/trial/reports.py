@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from tunesvc import interrupt
-from tunesvc.leases import Fenced, Lease, Leases, Watch
+from tunesvc import interrupt, search
+from tunesvc.leases import Fenced, Lease, LeaseLost, Leases, Watch, Word, tell_together
 from tunesvc.spec import Knobs
 from tunesvc.storage import is_passing, patiently
 from tunesvc.trial.delivery import Ending
@@ -79,7 +79,10 @@ class Reports:
 
         It may be repeated: what was drawn and not stored yet is kept.
         """
+        is_new = not self.trial.params
         drawn = self.desk.space.suggest(self.trial)
+        if is_new:
+            self.say({"drawn": search.drawn(self.trial)})
         self.write()
         return drawn
 
@@ -94,7 +97,9 @@ class Reports:
             LeaseLost: it is in other hands.
         """
         said = self._attributes()
-        self.storage.report(self.lease.trial_id, self._steps(), said)
+        epoch, is_begun = len(self.history), not self.watch.is_waiting
+        number, steps = self.lease.trial_id, self._steps()
+        self.storage.report(number, steps, said, epoch=epoch, is_begun=is_begun)
         self.reported = len(self.history)
         self._forget(said)
 
@@ -142,17 +147,26 @@ class Reports:
     def _beaten(self) -> Ending | None:
         """Ask the pruner about every epoch that it has not judged.
 
-        Untuned runs go to their end: everything tuned is compared with them.
+        Untuned runs go to their end: everything tuned is compared with them. So do controls, by
+        which the pruner is judged: it is noted after which epoch it would have stopped them.
         """
-        if "default" in self.trial.user_attrs:
+        marks = self.storage.get_trial(self.lease.trial_id).user_attrs
+        if "default" in marks or "stop_epoch" in marks:
             return None
+        is_control = self.desk.is_control(self.lease.number)
+        if is_control:
+            self.say({"control": True})
         try:
             while self.judged < len(self.history):
                 is_new = self.desk.metric in self.history[self.judged]
                 if is_new and self._is_hopeless(self.history[: self.judged + 1]):
                     kind = self.desk.study.spec.pruner.kind
                     after = f"others were better after epoch {self.judged + 1}"
-                    return TrialState.PRUNED, f"{after} (pruner: {kind})"
+                    if not is_control:
+                        return TrialState.PRUNED, f"{after} (pruner: {kind})"
+                    self.say({"stop_epoch": self.judged + 1})
+                    self.write()
+                    return None
                 self.judged += 1
         except Exception as error:
             if not is_passing(error):
@@ -171,15 +185,20 @@ class Reports:
         then.intermediate_values = values
         return then
 
-    def tell(self, state: TrialState, value: float | None, told: dict[str, Any]) -> None:
-        """End the trial, in one round trip with its last reports.
+    def end(self, state: TrialState, value: float | None, told: dict[str, Any]) -> Word:
+        """Return how the trial ends, with its last reports."""
+        told = self._attributes() | self.accounts() | told
+        return self.insist(lambda: self.storage.end(state, value, self._steps(), told))
+
+    def tell(self, end: Word) -> None:
+        """End the trial, in one round trip.
 
         Raises:
             LeaseLost: it is in other hands.
         """
-        told = self._attributes() | self.accounts() | told
-        number = self.lease.trial_id
-        self.insist(lambda: self.storage.tell(number, state, value, self._steps(), told))
+        engine = self.desk.study.store.engine
+        if self.insist(lambda: tell_together(engine, [(self.storage, end)])) != [True]:
+            raise LeaseLost
         self.reported = len(self.history)
 
     def accounts(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import gc
 import logging
 import math
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,13 +29,14 @@ from tunesvc.errors import (
     TuneError,
     WeightsError,
 )
-from tunesvc.leases import MEMORY, LeaseLost, Leave
+from tunesvc.leases import MEMORY, LeaseLost, Leave, Word
 from tunesvc.storage import is_passing
 from tunesvc.train import Diverged
 from tunesvc.trial import retention
 from tunesvc.trial.attempt import Attempt
 from tunesvc.trial.desk import Desk
 from tunesvc.trial.fitting import DoesNotFit
+from tunesvc.trial.score import final_score, wants_score
 
 log = logging.getLogger(__name__)
 
@@ -79,14 +81,15 @@ def run(attempt: Attempt) -> Outcome | None:
     finally:
         attempt.delivery.quiet()
     if outcome is not None:
-        tidy(attempt)
+        tidy([attempt])
     return outcome
 
 
-def tidy(attempt: Attempt) -> None:
-    """A trial was told: have the clerk delete the checkpoints that are not kept any more."""
-    attempt.leases.forget(attempt.lease)
-    attempt.clerk.submit(_forget, attempt.desk)
+def tidy(attempts: Sequence[Attempt]) -> None:
+    """Trials of one study were told: have the clerk delete checkpoints that are not kept now."""
+    for attempt in attempts:
+        attempt.leases.forget(attempt.lease)
+    attempts[0].clerk.submit(_forget, attempts[0].desk)
 
 
 def _forget(desk: Desk) -> None:
@@ -102,7 +105,7 @@ def _outcome(attempt: Attempt) -> Outcome | None:
     except (LeaseLost, Leave, StorageError, DataError, WeightsError):
         raise
     except DoesNotFit as error:
-        attempt.reports.trial.set_constraint(MEMORY, 1.0)  # stored with the next write
+        _note_memory(attempt)
         return _failed(attempt, str(error), alike=None, is_final=True)
     except TuneError as error:
         return _failed(attempt, str(error), alike=error.what, is_final=True)
@@ -118,28 +121,38 @@ def _outcome(attempt: Attempt) -> Outcome | None:
         return outcome
 
 
+def _note_memory(attempt: Attempt) -> None:
+    """Have the next write store that the trial broke the constraint of memory.
+
+    Twice: optuna-dashboard 0.21 does not know Optuna 5's form, only the older one.
+    """
+    reports = attempt.reports
+    reports.trial.set_constraint(MEMORY, 1.0)
+    reports.storage.set_trial_system_attr(attempt.lease.trial_id, "constraints", [1.0])
+
+
 def _told(attempt: Attempt) -> Outcome:
     """Train to the end, and tell it."""
     try:
         state, reason = attempt.train()
     except Diverged as error:
         state, reason = TrialState.PRUNED, str(error)
-    return conclude(attempt, state, reason)
+    outcome, end = conclude(attempt, state, reason)
+    attempt.reports.tell(end)
+    return outcome
 
 
-def conclude(attempt: Attempt, state: TrialState, reason: str) -> Outcome:
-    """Tell a trial whose training is over.
-
-    Raises:
-        LeaseLost: it is in other hands.
-    """
+def conclude(attempt: Attempt, state: TrialState, reason: str) -> tuple[Outcome, Word]:
+    """Return how a trial ended whose training is over, and what is to be told of it."""
     last = attempt.history[-1] if state is TrialState.COMPLETE else {}
     value = last.get(attempt.desk.metric)
     if value is not None and not math.isfinite(value):
         state, reason = TrialState.PRUNED, f"{attempt.desk.metric} is {value} after the last epoch"
         value = None
-    attempt.tell(state, value, reason)
-    return Outcome(attempt.lease.number, state, value, reason)
+    if state is TrialState.COMPLETE and wants_score(attempt.desk):
+        attempt.reports.say(final_score(attempt))
+    end = attempt.end(state, value, reason)
+    return Outcome(attempt.lease.number, state, value, reason), end
 
 
 def _failed(attempt: Attempt, why: str, *, alike: str | None, is_final: bool) -> Outcome | None:

@@ -1,4 +1,4 @@
-"""Head-only trials of one backbone, trained as one stack and told one after the other.
+"""Head-only trials of one backbone, trained as one stack and told in one transaction.
 
 Why: 2026-11: such an epoch takes milliseconds, and a word to Postgres as long. So a stack is not
 pruned, and keeps no checkpoint on its way: a worker that dies repeats some seconds. Where training
@@ -14,19 +14,23 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import torch
 from optuna.trial import TrialState
 
 from tunesvc import data, interrupt
 from tunesvc.backbones import has_plain_head
-from tunesvc.leases import LeaseLost, Leave
+from tunesvc.leases import LeaseLost, Leave, Word, tell_together
 from tunesvc.spec import derive_seed
+from tunesvc.storage import patiently
 from tunesvc.train import Diverged, Epoch, HeadEpoch, HeadJob, Run, Stack, stackable
 from tunesvc.trial.attempt import Attempt
 from tunesvc.trial.run import Outcome, conclude, run, tidy
 
 log = logging.getLogger(__name__)
+
+MOST = 200  # trials that one statement tells; the server reads it in one piece
 
 
 def is_head_only(attempt: Attempt) -> bool:
@@ -64,7 +68,7 @@ def _stacked(attempts: Sequence[Attempt]) -> dict[int, Outcome | None] | None:
         if stack is not None:
             _train(stack, attempts)
     except (LeaseLost, Leave) as wish:
-        log.info("a stack of trials is given back: %s", wish or "one is in other hands")
+        log.info("a stack of trials is given back: %s", wish or "all are in other hands")
         return {attempt.lease.number: None for attempt in attempts}
     except Exception:
         log.exception("%d trials cannot be trained together; each by itself now", len(attempts))
@@ -73,7 +77,7 @@ def _stacked(attempts: Sequence[Attempt]) -> dict[int, Outcome | None] | None:
         for attempt in attempts:
             attempt.begin_anew()
         return None
-    return {a.lease.number: _ended(stack, job, a) for job, a in enumerate(attempts)}
+    return _ended(stack, attempts)
 
 
 def _stack(attempts: Sequence[Attempt]) -> Stack | None:
@@ -112,9 +116,16 @@ def _job(training: Run) -> HeadJob:
 
 
 def _tick(attempts: Sequence[Attempt]) -> None:
+    """Show that all advance; one whose lease is lost is trained along, and left out at the end."""
     interrupt.check()
+    lost = 0
     for attempt in attempts:
-        attempt.leases.watch(attempt.lease).tick()
+        try:
+            attempt.reports.watch.tick()
+        except LeaseLost:
+            lost += 1
+    if lost == len(attempts):
+        raise LeaseLost
     attempts[0].begin()
 
 
@@ -139,22 +150,53 @@ def _note(epoch: HeadEpoch, attempt: Attempt, size: int) -> None:
     attempt.note(told)
 
 
-def _ended(stack: Stack, job: int, attempt: Attempt) -> Outcome | None:
-    """Keep the head, and tell the trial."""
+def _ended(stack: Stack, attempts: Sequence[Attempt]) -> dict[int, Outcome | None]:
+    """Keep every head, then tell all trials; None for those in other hands."""
+    ends: list[tuple[Attempt, Outcome, Word]] = []
+    for job, attempt in enumerate(attempts):
+        with suppress(LeaseLost):  # whoever has it now has cleared the folder
+            ends.append((attempt, *_kept(stack, job, attempt)))
+    told = [end for place in range(0, len(ends), MOST) for end in _told(ends[place : place + MOST])]
+    if told:
+        tidy([attempt for attempt, _ in told])
+    outcomes = {attempt.lease.number: outcome for attempt, outcome in told}
+    for attempt in attempts:
+        if attempt.lease.number not in outcomes:
+            log.warning("trial %d is in other hands, or deleted; left", attempt.lease.number)
+    return {a.lease.number: outcomes.get(a.lease.number) for a in attempts}
+
+
+def _kept(stack: Stack, job: int, attempt: Attempt) -> tuple[Outcome, Word]:
+    """Keep the head; return how the trial ended, and what is to be told of it.
+
+    Raises:
+        LeaseLost: it is in other hands.
+    """
     training = attempt.training
     assert training is not None
-    try:
-        if attempt.diverged is not None:
-            outcome = conclude(attempt, TrialState.PRUNED, str(attempt.diverged))
-        else:
-            _finish(training, stack.head(job))
-            attempt.keep_now()
-            outcome = conclude(attempt, TrialState.COMPLETE, "")
-    except LeaseLost:
-        log.warning("trial %d is in other hands, or deleted; left", attempt.lease.number)
-        return None
-    tidy(attempt)
-    return outcome
+    if attempt.reports.watch.is_lost:
+        raise LeaseLost
+    if attempt.diverged is not None:
+        return conclude(attempt, TrialState.PRUNED, str(attempt.diverged))
+    _finish(training, stack.head(job))
+    attempt.keep_now()
+    return conclude(attempt, TrialState.COMPLETE, "")
+
+
+def _told(ends: Sequence[tuple[Attempt, Outcome, Word]]) -> list[tuple[Attempt, Outcome]]:
+    """Tell trials in one transaction; return those that were still this worker's."""
+    store = ends[0][0].desk.study.store
+    words = [(attempt.reports.storage, word) for attempt, _, word in ends]
+
+    def wait(_seconds: float) -> None:
+        interrupt.check()
+        for attempt, *_ in ends:
+            attempt.reports.watch.beats += 1  # it is Postgres that hangs, not this worker
+
+    is_told = patiently(
+        lambda: tell_together(store.engine, words), revive=store.revive, on_wait=wait
+    )
+    return [end[:2] for end, is_mine in zip(ends, is_told, strict=True) if is_mine]
 
 
 def _finish(training: Run, head: Sequence[torch.Tensor]) -> None:

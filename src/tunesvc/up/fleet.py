@@ -87,6 +87,8 @@ class Fleet:
         bury: is given the id of every worker that was killed, so that nobody waits for its lease
             to expire.
         packing: tells where workers are to be added; None: nowhere.
+        until_done: workers leave when the study is done; else they wait for more to be ordered.
+        compiling: their `--compile`.
     """
 
     study: str
@@ -95,6 +97,8 @@ class Fleet:
     port: int | None
     bury: Callable[[str], None]
     packing: Packing | None = None
+    until_done: bool = field(default=True, kw_only=True)
+    compiling: str = field(default="auto", kw_only=True)
     processes: list[_Process] = field(default_factory=list)
 
     def __enter__(self) -> Fleet:
@@ -112,8 +116,9 @@ class Fleet:
             self._start(DASHBOARD, ["dashboard", "--port", str(self.port)])
 
     def _start_worker(self, index: int, device: str) -> None:
-        arguments = ["worker", "--study", self.study, "--until-done", "--device", device]
-        self._start(f"worker-{index}", arguments)
+        arguments = ["worker", "--study", self.study, "--device", device]
+        leaving = ["--until-done"] if self.until_done else []
+        self._start(f"worker-{index}", [*arguments, "--compile", self.compiling, *leaving])
 
     def _start(self, name: str, arguments: list[str]) -> None:
         log = places.logs() / f"{self.study}-{name}.log"
