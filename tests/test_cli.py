@@ -26,7 +26,7 @@ from sqlalchemy import Engine, make_url, text
 from tunesvc import leases, places, processes, storage
 from tunesvc import study as studies
 from tunesvc.cli import main, show
-from tunesvc.dashboard import _Pages
+from tunesvc.dashboard.pages import Pages
 from tunesvc.storage import Store
 from tunesvc.storage.artifacts import open_artifacts
 from tunesvc.study import Best, Status
@@ -281,7 +281,7 @@ def test_retry_puts_failed_trials_back(stored: Store, capsys: pytest.CaptureFixt
     held.note_attempt(lease, "out of luck", alike=None, is_final=True)
     held.close()
     assert "tunesvc retry tiny --failed" in say(capsys, "retry", "tiny", code=2)
-    pages = _Pages(stored)
+    pages = Pages(stored)
     assert _states(pages, made.id) == ["Fail"]
     left = now(stored).trials["remaining"]
 
@@ -294,7 +294,7 @@ def test_retry_puts_failed_trials_back(stored: Store, capsys: pytest.CaptureFixt
     assert "no trial of tiny has failed" in say(capsys, "retry", "tiny", "--failed")
 
 
-def _states(pages: _Pages, study_id: int) -> list[str]:
+def _states(pages: Pages, study_id: int) -> list[str]:
     """Return the trials' states as the dashboard's page asks for them."""
     environ: dict[str, Any] = {"QUERY_STRING": "after=0"}
     setup_testing_defaults(environ)

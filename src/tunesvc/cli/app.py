@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tunesvc.cli import govern, inspect, machine, studies, tidy
+from tunesvc.cli import confirm, govern, inspect, machine, report, studies, tidy
 
 app = typer.Typer(
     name="tunesvc",
@@ -43,6 +43,8 @@ for _name, _command in (
     ("list", inspect.list_),
     ("status", inspect.status),
     ("best", inspect.best),
+    ("confirm", confirm.confirm),
+    ("report", report.report),
     ("workers", inspect.workers),
     ("pause", govern.pause),
     ("resume", govern.resume),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunesvc import places
-from tunesvc.cli.options import Device, Json, Name, Settings, Storage, print_json
+from tunesvc.cli.options import Compile, Device, Json, Name, Settings, Storage, print_json
 
 if TYPE_CHECKING:
     from tunesvc.cli.show import Progress
@@ -42,6 +42,7 @@ def up(
         ),
     ] = None,
     device: Device = None,
+    compiling: Compile = "auto",
     name: Name = None,
     settings: Settings = None,
     port: Annotated[int | None, typer.Option("--port", help="Of the dashboard.")] = None,
@@ -70,11 +71,18 @@ def up(
             if state == "paused":
                 _tell_paused(made)
             packing = _packing(made, devices) if per_device == AUTO else None
-            bury = partial(_bury, store)
             if state != "paused" or not until_done:
                 with (
                     registered("up", [made.name]),
-                    Fleet(made.name, storage, devices, chosen, bury, packing) as fleet,
+                    Fleet(
+                        made.name,
+                        storage,
+                        devices,
+                        chosen,
+                        partial(bury, store),
+                        packing,
+                        compiling=compiling,
+                    ) as fleet,
                     show.Progress(made.name, fleet.url, devices) as progress,
                 ):
                     state = _follow(made, fleet, progress, until_done)
@@ -88,7 +96,7 @@ def up(
         raise typer.Exit(130) from stop
 
 
-def _bury(store: Store, worker_id: str) -> None:
+def bury(store: Store, worker_id: str) -> None:
     """Free what a worker of this machine held when it was killed."""
     from tunesvc import leases
     from tunesvc.storage import patiently
@@ -198,6 +206,7 @@ def worker(
         list[str] | None, typer.Option("--study", help="Serve only this one; may be repeated.")
     ] = None,
     device: Device = None,
+    compiling: Compile = "auto",
     until_done: Annotated[
         bool, typer.Option("--until-done", help="Return when the served studies are done.")
     ] = False,
@@ -213,7 +222,10 @@ def worker(
     try:
         with stoppable(), registered("worker", names):
             end_with_parent()
-            serve(storage, names, device=device, until_done=until_done, on_trial=typer.echo)
+            serve(
+                storage, names, device=device, until_done=until_done, compiling=compiling,
+                on_trial=typer.echo,
+            )  # fmt: skip
             _check_fruit(storage, names)
     except Stopped as stop:
         # Stopping is no error: a scheduler that ends a worker by a signal is to see a success.
@@ -239,7 +251,8 @@ def dashboard(
     storage: Storage = None,
 ) -> None:
     """Serve optuna-dashboard on 127.0.0.1."""
-    from tunesvc.dashboard import HOST, checked_port, serve
+    from tunesvc.dashboard import HOST, checked_port
+    from tunesvc.dashboard.serving import serve
     from tunesvc.interrupt import Stopped, stoppable
     from tunesvc.processes import registered
 

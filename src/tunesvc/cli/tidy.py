@@ -10,6 +10,8 @@ from tunesvc.cli.options import Json, Storage, StudyName, print_json
 
 if TYPE_CHECKING:
     from tunesvc.gc import Garbage
+    from tunesvc.shelf import Shelf
+    from tunesvc.study import Study
 
 
 def delete(
@@ -18,29 +20,42 @@ def delete(
     force: Annotated[bool, typer.Option("--force", help="Even while workers run it.")] = False,
     storage: Storage = None,
 ) -> None:
-    """Delete a study, its trials and its checkpoints."""
+    """Delete a study, its trials and its checkpoints; with it the study that confirms it."""
     import sys
 
-    from tunesvc import places, study
-    from tunesvc.errors import StorageError, UsageError
-    from tunesvc.shelf import clear
+    from tunesvc import confirm, places, study
+    from tunesvc.errors import UsageError
     from tunesvc.storage import open_store
     from tunesvc.storage.artifacts import open_artifacts
 
     shelf = open_artifacts(places.artifacts())
     with open_store(storage) as store:
         found = study.open_study(store, name)
-        finished = study.status(found).finished
-        question = f"Delete {name} with {finished} finished trials?"
+        doomed = [each for each in (confirm.companion(found), found) if each]
+        counts = [f"{x.name} with {study.status(x).finished} finished trials" for x in doomed[::-1]]
+        question = f"Delete {', and '.join(counts)}?"
         if not yes and not (sys.stdin.isatty() and typer.confirm(question)):
             raise UsageError("nothing was deleted", "", "answer y, or add --yes")
-        study.delete(found, force=force)
-    typer.echo(f"{name} is deleted")
+        for each in doomed if not force else []:
+            study.check_idle(each)
+        for each in doomed:
+            study.delete(each, force=force)
+            typer.echo(f"{each.name} is deleted")
+    for each in doomed:
+        _clear(shelf, each)
+
+
+def _clear(shelf: Shelf, found: Study) -> None:
+    """Delete a deleted study's checkpoints."""
+    from tunesvc.errors import StorageError
+    from tunesvc.shelf import clear
+    from tunesvc.study import artifact_folder
+
     try:
-        clear(shelf, f"{study.artifact_folder(found)}/")
+        clear(shelf, f"{artifact_folder(found)}/")
     except StorageError as error:
         raise StorageError(
-            f"checkpoints of {name} are left: {error.what}",
+            f"checkpoints of {found.name} are left: {error.what}",
             error.why,
             f"{error.fix}; then:  tunesvc gc",
         ) from error

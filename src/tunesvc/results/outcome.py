@@ -10,7 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import plugins
 from tunesvc import study as studies
-from tunesvc.analysis import Cell, TrialRow, strategy_table
+from tunesvc.analysis import Cell, strategy_table
+from tunesvc.results.trials import trials
 from tunesvc.spec import Knobs
 from tunesvc.study import Probed, Status, Study
 
@@ -47,18 +48,17 @@ class Results:
 def results(study: Study) -> Results:
     """Read a study's outcome; sensible at any time, also before the first trial has ended."""
     status = studies.status(study)
-    trials = study.optuna().get_trials(deepcopy=False)
-    rows = [_row(trial) for trial in trials if trial.state.is_finished()]
-    table = strategy_table(rows, status.direction)
+    table = strategy_table(trials(study))
     if status.best is None:
         return Results(status, {}, {}, None, None, table, _league(study))
-    best = trials[status.best.trial]
+    found = study.optuna().get_trials(deepcopy=False)
+    best = found[status.best.trial]
     return Results(
         status,
         Knobs.model_validate(best.user_attrs["run"]["knobs"]).acting(),
         _metrics(best, set(plugins.load("task", study.spec.task).metrics)),
         studies.test_metrics(study, best.number),
-        _untuned(best, trials),
+        _untuned(best, found),
         table,
         _league(study),
     )
@@ -74,25 +74,13 @@ def _league(study: Study) -> tuple[Probed, ...]:
     return tuple(sorted(studies.league(study).values(), key=place))
 
 
-def _untuned(best: FrozenTrial, trials: list[FrozenTrial]) -> tuple[int, float] | None:
+def _untuned(best: FrozenTrial, found: list[FrozenTrial]) -> tuple[int, float] | None:
     """Return number and value of the default trial of the best one's backbone."""
     label = best.user_attrs["run"]["backbone"]
-    for trial in trials:
+    for trial in found:
         if trial.user_attrs.get("default") == label and trial.state is TrialState.COMPLETE:
             return trial.number, float(trial.value or 0.0)
     return None
-
-
-def _row(trial: FrozenTrial) -> TrialRow:
-    run = trial.user_attrs.get("run", {})
-    return TrialRow(
-        number=trial.number,
-        state=trial.state.name,
-        value=trial.value,
-        backbone=run.get("backbone", "–"),
-        strategy=run.get("knobs", {}).get("strategy", "–"),
-        seconds=sum(trial.user_attrs.get("seconds", {}).values()),
-    )
 
 
 def _metrics(trial: FrozenTrial, known: set[str]) -> dict[str, float]:

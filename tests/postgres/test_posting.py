@@ -1,0 +1,136 @@
+"""A report's summary in optuna-dashboard: its note and its plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from wsgiref.util import setup_testing_defaults
+
+from optuna_dashboard import get_note, save_note
+from sqlalchemy import text
+from stored_trials import add_trials, stored_study
+
+from tunesvc import study as studies
+from tunesvc.dashboard.pages import Pages
+from tunesvc.report.posting import FIRST, LAST, post
+from tunesvc.storage import Store, open_store
+
+
+def note(made: studies.Study) -> str:
+    return get_note(made.optuna(made.store.plain()))
+
+
+def get(pages: Pages, path: str) -> tuple[str, str]:
+    """Return status and body of a page."""
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    environ["PATH_INFO"] = path
+    said: list[str] = []
+    body = b"".join(pages(environ, lambda status, *_: said.append(status)))
+    return said[0], body.decode()
+
+
+def test_summary_is_posted_once(store: Store, tmp_path: Path) -> None:
+    """Words and plots; again only when trials have ended since."""
+    made = stored_study(store, tmp_path)
+    assert post(made)
+    first = note(made)
+    assert first.startswith(FIRST)
+    assert "tiny_resnet" in first
+    plots = [
+        key
+        for key in made.store.plain().get_study_system_attrs(made.id)
+        if key.startswith("dashboard:plot_data:")
+    ]
+    assert {key.split(":")[2] for key in plots} >= {"tunesvc-importance", "tunesvc-strategies"}
+    assert not post(made)
+    add_trials(made, 5)
+    assert post(made)
+    assert "65 trials" in note(made)
+    assert note(made) != first
+
+
+def test_words_of_people_stay(store: Store, tmp_path: Path) -> None:
+    """What somebody wrote above and below is kept, also when the summary is replaced."""
+    made = stored_study(store, tmp_path, trials=25)
+    save_note(made.optuna(), "Talk to Ada before deleting.")
+    assert post(made)
+    save_note(made.optuna(), note(made) + "\nBelow.")
+    add_trials(made, 1)
+    assert post(made)
+    told = note(made)
+    assert told.startswith("Talk to Ada before deleting.\n")
+    assert told.endswith("\nBelow.")
+    assert (told.count(FIRST), told.count(LAST)) == (1, 1)
+
+
+def test_one_of_many_posts(
+    store: Store,
+    storage_url: str,
+    tmp_path: Path,
+    at_once: Callable[[Callable[[Any], Any], list[Any]], list[Any]],
+) -> None:
+    """Of four processes at the same moment, one posts."""
+    stored_study(store, tmp_path, trials=25)
+    assert sorted(at_once(_post, [storage_url] * 4)) == [False, False, False, True]
+
+
+def test_words_stay_where_a_line_of_ours_is_gone(store: Store, tmp_path: Path) -> None:
+    """Somebody deleted the line below our part: nobody knows where it ended, so all of it stays."""
+    made = stored_study(store, tmp_path, trials=25)
+    save_note(made.optuna(), f"Above.\n\n{FIRST}\n\nold words\n\nBelow.")
+    assert post(made)
+    told = note(made)
+    assert all(words in told for words in ("Above.", "old words", "Below."))
+    assert (told.count(FIRST), told.count(LAST)) == (1, 1)
+    assert told.index("Below.") < told.index(FIRST)
+
+
+def _post(url: str) -> bool:
+    with open_store(url) as store:
+        return post(studies.open_study(store, "made"))
+
+
+def test_another_posts_for_one_that_died(store: Store, tmp_path: Path) -> None:
+    """A claim that was never followed by words is free after a minute, and not before."""
+    made = stored_study(store, tmp_path, trials=25)
+    assert post(made)
+    claim = text(
+        "UPDATE study_system_attributes SET value_json = jsonb_set(jsonb_set(value_json::jsonb, "
+        "'{done}', 'false'), '{at}', to_jsonb(extract(epoch FROM clock_timestamp()) - :ago))::text "
+        "WHERE key = 'tunesvc:posted'"
+    )
+    for ago, is_free in ((1, False), (61, True)):
+        with store.engine.begin() as connection:
+            connection.execute(claim, {"ago": ago})
+        assert post(made) is is_free
+
+
+def test_nothing_is_posted_before_a_trial_has_ended(store: Store, tmp_path: Path) -> None:
+    """An empty study keeps an empty note."""
+    made = stored_study(store, tmp_path, trials=0)
+    assert not post(made)
+    assert note(made) == ""
+
+
+def test_reports_beside_the_dashboard(store: Store, tmp_path: Path) -> None:
+    """One address: optuna-dashboard, a list of reports, each report, and words otherwise."""
+    name = "résumé+v1.0"
+    made = stored_study(store, tmp_path, name=name, trials=25)
+    pages = Pages(store)
+    assert get(pages, "/api/studies")[0].startswith("200")
+    status, listed = get(pages, "/report")
+    assert status == "200 OK"
+    assert f'href="/report/{quote(name)}"' in listed
+    # A server hands the path over as latin-1, whatever it is (PEP 3333).
+    status, told = get(pages, f"/report/{name}".encode().decode("latin-1"))
+    assert status == "200 OK"
+    assert name in told
+    assert get(pages, "/report/<b>none")[0] == "404 Not Found"
+    assert "<b>none" not in get(pages, "/report/<b>none")[1]
+    assert (
+        json.loads(get(pages, "/api/studies")[1])["study_summaries"][0]["study_name"] == made.name
+    )

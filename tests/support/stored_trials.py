@@ -1,0 +1,84 @@
+"""A stored study with trials that nobody trained: for what looks at many of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+from optuna.trial import TrialState
+
+from tunesvc import space, study
+from tunesvc.spec import StudySpec
+from tunesvc.storage import Store
+from tunesvc.study import Study
+
+SPEC = {
+    "data": {"kind": "digits", "subset": 100},
+    "backbones": [
+        {"name": "tiny_resnet", "weights": "none"},
+        {"name": "two_conv_cnn", "weights": "none"},
+    ],
+    "search_space": {
+        "strategy": ["from-scratch", "full"],
+        "lr": {"low": 1e-4, "high": 1e-1, "log": True},
+        "optimizer": ["sgd", "adamw"],
+        "batch_size": [16, 32],
+    },
+    "budget": {"trials": 500, "epochs": 3},
+    "sampler": "random",
+}
+
+
+def stored_study(store: Store, base: Path, name: str = "made", trials: int = 60) -> Study:
+    """Return a stored study of so many finished trials, the defaults first."""
+    made = study.create(store, StudySpec.model_validate({"name": name, **SPEC}), base=base)
+    add_trials(made, trials)
+    return made
+
+
+def add_trials(made: Study, count: int) -> None:
+    """Add finished trials, drawn at random; learning rate and backbone decide how good they are."""
+    stored, searched = made.optuna(), space.build(made.spec)
+    first = len(stored.get_trials(deepcopy=False))
+    rng = np.random.default_rng(first)
+    defaults = [] if first else list(searched.defaults())
+    stored.add_trials(
+        [_trial(rng, searched, default) for default in [*defaults, *[None] * count][:count]]
+    )
+
+
+def _trial(
+    rng: np.random.Generator, searched: space.Space, default: dict[str, object] | None
+) -> optuna.trial.FrozenTrial:
+    drawn = default or {each.name: _draw(rng, each.distribution) for each in searched.parameters}
+    lr = float(drawn["lr"])  # type: ignore[arg-type]
+    height = 0.9 if drawn["backbone"] == "tiny_resnet" else 0.7
+    value = float(height - 0.1 * abs(np.log10(lr) + 2.5) + rng.normal(0, 0.01))
+    _, knobs = searched.resolve(drawn)
+    history = [{"epoch": e, "accuracy": value * e / 3} for e in (1, 2, 3)]
+    label = str(drawn["backbone"])
+    return optuna.create_trial(
+        state=TrialState.COMPLETE,
+        value=value,
+        params=drawn,
+        distributions={each.name: each.distribution for each in searched.parameters},
+        intermediate_values={each["epoch"]: each["accuracy"] for each in history},
+        user_attrs={
+            "run": {
+                "backbone": label,
+                "knobs": knobs.model_dump(mode="json"),
+                "parameters": 10_000,
+            },
+            "history": history,
+            "seconds": {"train": float(rng.uniform(1, 3))},
+        }
+        | ({"default": label} if default else {"drawn": "random"}),
+    )
+
+
+def _draw(rng: np.random.Generator, distribution: optuna.distributions.BaseDistribution) -> object:
+    if isinstance(distribution, optuna.distributions.CategoricalDistribution):
+        return distribution.choices[int(rng.integers(len(distribution.choices)))]
+    assert isinstance(distribution, optuna.distributions.FloatDistribution)
+    return float(np.exp(rng.uniform(np.log(distribution.low), np.log(distribution.high))))
