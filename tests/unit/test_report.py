@@ -212,7 +212,9 @@ def test_another_one_won_the_confirmation() -> None:
     )
     assert "trial 20 is 2.2 points better than default of mobilenet_v2" in second
     assert third.endswith("the search had promised 0.4 points too much for trial 20.")
-    assert figures.confirmation.says(found_by(evidence)).startswith("Trial 20 wins: it is 0.8 ")
+    assert figures.confirmation.says(found_by(evidence)).startswith(
+        "Trial 20 has the best mean: it is 0.8 "
+    )
 
 
 @pytest.mark.parametrize("default", [1, None])

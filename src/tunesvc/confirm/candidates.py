@@ -6,20 +6,20 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import results, space
 from tunesvc import study as studies
-from tunesvc.analysis.confirmed import Candidate
+from tunesvc.analysis.confirmed import Candidate, Role
 from tunesvc.analysis.table import Direction, Unsupported
 from tunesvc.spec import GivenConfiguration, Scalar
 from tunesvc.study import Study
 
 Params = Mapping[str, Scalar]
 
-_ROLES = ("best", "default", "step")
+_ROLES: tuple[Role, ...] = get_args(Role)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class Origin:
         mark, number = what.mark, what.mark.get("confirms")
         candidate = Candidate(
             name=name,
-            role=mark["role"],  # type: ignore[arg-type]
-            trial=number,  # type: ignore[arg-type]
+            role=next(role for role in _ROLES if role == mark["role"]),
+            trial=None if number is None else int(number),
             backbone=str(mark["backbone"]),
             promised=None if number is None else self._value(int(number)),
             is_default=bool(mark.get("is_default")),

@@ -101,7 +101,7 @@ def compared(comparison: Comparison, found: Confirmation) -> str:
 
 def _first(found: Confirmation) -> str:
     best = taken(found)
-    words, rival = f"{found.winner} wins", found.against_runner_up
+    words, rival = f"{found.winner} has the best mean", found.against_runner_up
     if best is not None and best.candidate.is_default:
         words = f"nothing that was tried is better than {untuned(best)}"
         rival = rival if best.candidate.name == found.winner else found.bought
