@@ -26,6 +26,7 @@ EPOCHS = 9
 RUNGS = (1, 3)  # the epochs at which the pruner decides
 KEPT = 3  # one in so many goes on
 LOG2_SAMPLES = 15  # of the truth
+LOG2_EFFECT = 9  # of one effect at one point
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Landscape:
         surface: noise-free value of points; its mean and spread are of no concern, see `value`.
         null: parameters without any effect.
         noise: standard deviation of a trial's value around the surface, in units of the surface's.
+        heavy: noise has long tails (Student's t with 3 degrees of freedom).
         slow: learning is the slower the smaller this parameter is; so learning curves cross.
     """
 
@@ -64,6 +66,7 @@ class Landscape:
     direction: Direction = "maximize"
     pruned: bool = False
     slow: str = "lr"
+    heavy: bool = False
 
     def value(self, unit: Array) -> Array:
         """Return the noise-free value of points, (n, parameters): an accuracy, or a loss."""
@@ -118,7 +121,7 @@ def study(landscape: Landscape, n: int, seed: int, params: pd.DataFrame | None =
         one = (encoding.sample(1, rng) for _ in range(n))  # one by one: they are independent
         params = pd.concat([*one], ignore_index=True)
     unit = encoding.unit(params)
-    finals = landscape.value(unit) + landscape.deviation() * rng.standard_normal(len(unit))
+    finals = landscape.value(unit) + landscape.deviation() * _errors(landscape, len(unit), rng)
     curves = [_curve(landscape, unit[i], finals[i], rng) for i in range(len(unit))]
     lengths = _asha(curves, landscape.direction) if landscape.pruned else [EPOCHS] * len(unit)
     return table(landscape, params, [curve[:e] for curve, e in zip(curves, lengths, strict=True)])
@@ -173,18 +176,34 @@ def table(landscape: Landscape, params: pd.DataFrame, curves: Sequence[Sequence[
     )
 
 
+def _errors(landscape: Landscape, n: int, rng: np.random.Generator) -> Array:
+    """Return noise of variance 1."""
+    if landscape.heavy:
+        return np.asarray(rng.standard_t(3, n) / np.sqrt(3))
+    return rng.standard_normal(n)
+
+
 def _curve(
     landscape: Landscape, unit: Array, final: float, rng: np.random.Generator
 ) -> list[float]:
     """Return a value an epoch, the last of which is `final`."""
-    names = [d.name for d in landscape.space]
-    pace = unit[names.index(landscape.slow)] if landscape.slow in names else 0.5
-    years = 2.0 + 0.4 * (1 - (0.5 if np.isnan(pace) else pace))
     epochs = np.arange(1, EPOCHS + 1)
-    risen = (1 - np.exp(-epochs / years)) / (1 - np.exp(-EPOCHS / years))
-    start = 0.4 if landscape.direction == "maximize" else 2.5
+    start, risen = way(landscape, unit[None], epochs)
     wobble = 0.5 * landscape.deviation() * rng.standard_normal(EPOCHS) * (epochs < EPOCHS)
     return list(start + (final - start) * risen + wobble)
+
+
+def way(landscape: Landscape, unit: Array, epochs: NDArray[np.int_]) -> tuple[float, Array]:
+    """Return where learning curves start, and which part of the way they are after these epochs.
+
+    Args:
+        unit: (n, parameters), or one point for all epochs.
+    """
+    names = [d.name for d in landscape.space]
+    pace = unit[:, names.index(landscape.slow)] if landscape.slow in names else np.full(1, 0.5)
+    years = 2.0 + 0.4 * (1 - np.nan_to_num(pace, nan=0.5))
+    risen = (1 - np.exp(-epochs / years)) / (1 - np.exp(-EPOCHS / years))
+    return 0.4 if landscape.direction == "maximize" else 2.5, np.asarray(risen)
 
 
 def _asha(curves: Sequence[Sequence[float]], direction: Direction) -> list[int]:
@@ -304,6 +323,27 @@ def _closed(
     return float(((one * other).mean() - mean**2) / variance) if variance > 0 else 0.0
 
 
+def at_places(landscape: Landscape, names: Sequence[str], unit: Array) -> Array:
+    """Return the true effect of one parameter, or of two beyond each alone, at points: (n,)."""
+    where = [[d.name for d in landscape.space].index(name) for name in names]
+    latent = _entered(landscape, _points(landscape, 0)[: 2**LOG2_EFFECT], where)
+
+    def mean(point: Array, held: Sequence[int]) -> float:
+        moved = latent.copy()
+        moved[:, held] = point[held]
+        return float(landscape.value(_drawn(landscape, moved)).mean())
+
+    def effect(point: Array) -> float:
+        whole = mean(point, where) - mean(point, [])
+        return whole - sum(effect_alone(point, i) for i in where) if len(where) == 2 else whole
+
+    def effect_alone(point: Array, i: int) -> float:
+        return mean(point, [i]) - mean(point, [])
+
+    there = ~np.isnan(unit[:, where]).any(axis=1)
+    return np.array([effect(p) if here else 0.0 for p, here in zip(unit, there, strict=True)])
+
+
 # Landscapes ----------------------------------------------------------------------------------
 
 
@@ -417,6 +457,24 @@ def _loss(p: Point) -> Array:
     return np.exp(-0.5 * _additive(p))
 
 
+# Held out: measures were developed without it.
+_EIGHT = (
+    number("lr", log=True),
+    number("weight_decay", log=True),
+    number("dropout"),
+    number("momentum"),
+    number("warmup"),
+    choice("augmentation", 3),
+    Dimension("blocks", "blocks", "int", 1, 6),
+    number("null"),
+)
+
+
+def _ridge(p: Point) -> Array:
+    along = p["lr"] + 0.4 * p["weight_decay"]
+    return np.exp(-(((along - 0.8) / 0.35) ** 2)) + 0.5 * np.sin(2 * p["dropout"] + p["lr"])
+
+
 LANDSCAPES = {
     landscape.name: landscape
     for landscape in (
@@ -427,6 +485,13 @@ LANDSCAPES = {
         Landscape("cliff", _PLAIN, _cliff, ("null", "null_choice", "warmup", "blocks")),
         Landscape(
             "minimise", _PLAIN, _loss, ("null", "null_choice", "momentum"), direction="minimize"
+        ),
+        Landscape(
+            "ridge",
+            _EIGHT,
+            _ridge,
+            ("null", "momentum", "warmup", "augmentation", "blocks"),
+            heavy=True,
         ),
         Landscape(
             "pruned", _CATEGORICAL, _categorical, ("null", "null_choice", "warmup"), pruned=True

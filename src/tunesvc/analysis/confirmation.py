@@ -108,6 +108,7 @@ class _Table:
             path=self._path(),
             winner=winner,
             runner_up=runner_up,
+            favourite=chosen.name if chosen else "",
             against_runner_up=self._compared(self.values, winner, runner_up),
             noise=self._noise(winner),
             curse=self._gap(chosen) if chosen else Unsupported("the study has no finished trial"),

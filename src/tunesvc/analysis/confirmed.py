@@ -112,7 +112,8 @@ class Confirmation:
         path: the steps from the default to the best, in order.
         winner, runner_up: names of the best and the second-best mean, of the study's best and the
             defaults; "" where there is none.
-        curse: the `gap` of the trial that the study called its best.
+        favourite: name of the trial that the study called its best; "" where it has none.
+        curse: its `gap`.
         bought: the winner against the default of its backbone; unsupported where a default won.
         promised_gain: what that same difference was among the study's own trials.
     """
@@ -125,6 +126,7 @@ class Confirmation:
     path: tuple[Step, ...]
     winner: str
     runner_up: str
+    favourite: str
     against_runner_up: Comparison | Unsupported
     noise: Noise | Unsupported
     curse: Estimate | Unsupported

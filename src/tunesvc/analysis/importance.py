@@ -30,7 +30,8 @@ Array = NDArray[np.float64]
 
 METHOD = (
     "functional ANOVA over the whole space, from a Bayesian surface of single knobs and pairs; "
-    f"{LEVEL:.0%} posterior intervals; the noise line is what shuffled knobs reach"
+    f"{LEVEL:.0%} posterior intervals; the noise line is what shuffled knobs reach; "
+    "pruned trials count at their rung"
 )
 MINIMUM_IN_BRANCH = 8  # trials
 WRONG = 0.01  # chance that a knob without effect rises above the line
@@ -94,9 +95,9 @@ class Importance:
         knobs: the largest share first.
         pairs: the largest share first; at most as many as were asked for.
         noise_line: the share that a parameter without effect may reach, where it is drawn
-        everywhere. explained: R² of finished trials and those that diverged, each predicted from
-        all others. trials: finished ones. pruned: those that took part, with their last value
-        carried on to the end or, where they diverged, as the worst.
+        everywhere. explained: R² of finished trials (and, where none was pruned, those that
+        diverged), each predicted from all others. trials: finished ones. pruned: those that took
+        part, with their value at a rung or, where they diverged, as the worst.
         method: one sentence for readers.
     """
 
@@ -128,7 +129,7 @@ class _Shares:
 
     def __init__(self, surface: Surrogate) -> None:
         self.surface, self.parts = surface, surface.basis.parts
-        self.unit = surface.encoding.unit(surface.encoding.params(surface.data.rows))
+        self.unit = surface.encoding.unit(surface.encoding.params(surface.rows))
         self._whole: dict[bytes, Array] = {}
         self.lines = (
             _line(

@@ -1,15 +1,20 @@
 """Bayesian linear regression on groups of columns, each with a variance of its own to be learned.
 
     value = constant + sum of groups + noise,   coefficient of column j in group g ~ N(0, τ_g² λ_j),
-    τ_g ~ half-Cauchy(scale_g),   noise variance ~ inverse gamma
+    τ_g ~ half-t(scale_g),  noise variance ~ inverse gamma
 
-Half-Cauchy scales leave large groups alone and draw small ones towards 0. Drawn by Gibbs sampling,
+Half-t scales leave large groups alone and draw small ones towards 0. Drawn by Gibbs sampling,
 several chains side by side.
+
+Why: 2026-11: half-Cauchy scales have tails so long that, of a part of which the data say nothing,
+the variance has no mean: where a sampler went to few places, or few trials finished, such parts
+took most of the variance. With three degrees of freedom large groups are still left alone.
 
 Source:
     Piironen & Vehtari 2017 (arXiv 1707.01694) on half-Cauchy scales, with groups in place of
     coefficients; Makalic & Schmidt 2016 (arXiv 1508.03884), eq. 2: the half-Cauchy as two inverse
-    gammas; Bhattacharya et al. 2016 (arXiv 1506.04778), sec. 2: coefficients where they outnumber
+    gammas, for the half-t as in Huang & Wand 2013;
+    Bhattacharya et al. 2016 (arXiv 1506.04778), sec. 2: coefficients where they outnumber
     the data.
 """
 
@@ -23,6 +28,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
 Array = NDArray[np.float64]
 
+FREEDOM = 3.0  # of the half-t
 NOISE_SHAPE, NOISE_RATE = 1.0, 0.1  # inverse gamma, for values of variance 1
 CONSTANT = 25.0  # prior variance of the constant, for such values
 
@@ -59,16 +65,13 @@ class Draws:
     prior: Array
 
 
-def draw(
-    on: Columns, y: Array, known: Array, rng: np.random.Generator, *, draws: int, burn: int
-) -> Draws:
+def draw(on: Columns, y: Array, rng: np.random.Generator, *, draws: int, burn: int) -> Draws:
     """Draw from the posterior.
 
     Args:
-        y: (chains, n) values of mean 0 and variance 1.
-        known: (n,) variance of each value beside the noise; 0 for one that was measured.
+        y: (n,) values of mean 0 and variance 1.
     """
-    chain = _Chains(on, y, known, rng)
+    chain = _Chains(on, y, rng)
     kept = []
     for turn in range(burn + draws):
         chain.turn()
@@ -81,17 +84,14 @@ def draw(
 class _Chains:
     """The state of all chains; `turn` moves every block once."""
 
-    def __init__(self, on: Columns, y: Array, known: Array, rng: np.random.Generator) -> None:
+    def __init__(self, on: Columns, y: Array, rng: np.random.Generator) -> None:
         self.on, self.y, self.rng = on, y, rng
-        self.soft = np.flatnonzero(known > 0)
-        self.known = known[self.soft]
         self.chains, self.n, self.p = on.phi.shape
         self.sizes = np.bincount(on.groups, minlength=len(on.scales)).astype(float)
         self.member = np.eye(len(on.scales))[on.groups]  # (p, groups)
         self.tau2 = np.tile(on.scales**2, (self.chains, 1))
         self.nu = self.tau2.copy()
         self.noise = np.full(self.chains, 0.3)
-        self.value = y.copy()  # final values; those of pruned trials are drawn
         self.w = np.zeros((self.chains, self.p))
         self.gram = on.phi.transpose(0, 2, 1) @ on.phi if self.n > self.p else None
 
@@ -102,9 +102,8 @@ class _Chains:
             self.w[c] = step(c, prior[c])
         self.w = self.w.copy()
         surface = (self.on.phi @ self.w[:, :, None])[:, :, 0]
-        self._draw_values(surface)
         self._draw_scales()
-        rest = ((self.value - surface) ** 2).sum(axis=1) / 2
+        rest = ((self.y - surface) ** 2).sum(axis=1) / 2
         self.noise = (NOISE_RATE + rest) / self.rng.gamma(
             NOISE_SHAPE + self.n / 2, size=self.chains
         )
@@ -123,7 +122,7 @@ class _Chains:
         u = self.rng.standard_normal(self.p) * np.sqrt(prior)
         error = self.rng.standard_normal(self.n) * np.sqrt(noise)
         factor = cho_factor(middle, lower=True, check_finite=False)
-        gap = cho_solve(factor, self.value[c] - phi @ u - error, check_finite=False)
+        gap = cho_solve(factor, self.y - phi @ u - error, check_finite=False)
         return np.asarray(u + scaled.T @ gap)
 
     def _many_values(self, c: int, prior: Array) -> Array:
@@ -132,24 +131,17 @@ class _Chains:
         precision = self.gram[c] * (root[:, None] * (root / self.noise[c]))
         precision[np.diag_indices(self.p)] += 1.0
         lower = cho_factor(precision, lower=True, check_finite=False)[0]
-        right = root * (self.on.phi[c].T @ self.value[c]) / self.noise[c]
+        right = root * (self.on.phi[c].T @ self.y) / self.noise[c]
         half = solve_triangular(lower, right, lower=True, check_finite=False)
         half += self.rng.standard_normal(self.p)
         return np.asarray(
             root * solve_triangular(lower, half, lower=True, trans="T", check_finite=False)
         )
 
-    def _draw_values(self, surface: Array) -> None:
-        """Draw the final values of pruned trials: between what was carried on and the surface."""
-        if not len(self.soft):
-            return
-        noise = self.noise[:, None]
-        variance = 1 / (1 / self.known + 1 / noise)
-        mean = variance * (self.y[:, self.soft] / self.known + surface[:, self.soft] / noise)
-        self.value[:, self.soft] = mean + np.sqrt(variance) * self.rng.standard_normal(mean.shape)
-
     def _draw_scales(self) -> None:
         squares = (self.w**2 / self.on.weights) @ self.member
         shape = self.tau2.shape
-        self.tau2 = (1 / self.nu + squares / 2) / self.rng.gamma((1 + self.sizes) / 2, size=shape)
-        self.nu = (1 / self.on.scales**2 + 1 / self.tau2) / self.rng.gamma(1.0, size=shape)
+        rate = FREEDOM / self.nu + squares / 2
+        self.tau2 = rate / self.rng.gamma((FREEDOM + self.sizes) / 2, size=shape)
+        rate = 1 / self.on.scales**2 + FREEDOM / self.tau2
+        self.nu = rate / self.rng.gamma((FREEDOM + 1) / 2, size=shape)

@@ -1,8 +1,8 @@
 """A model of the objective over the whole search space, and what it is sure of.
 
 The surface is a sum of one part for each parameter and one for each pair (`basis`), fitted by
-Bayesian regression (`posterior`) to finished trials, to those that diverged as the worst of these,
-and, with the error of carrying them on, to pruned ones (`imputation`).
+Bayesian regression (`posterior`) to finished trials and, at their rung, to pruned ones and those
+that diverged (`stages`, `composition`).
 
 Why: 2026-11: at 50 trials a forest shrinks effects and its bootstrap intervals miss the truth;
 parts that are orthogonal under the uniform distribution give shares of variance without
@@ -14,25 +14,25 @@ price: interactions of three and more knobs count as noise.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
 from tunesvc.analysis.basis import Basis
+from tunesvc.analysis.composition import composed
 from tunesvc.analysis.encoding import Encoding
-from tunesvc.analysis.endings import diverged
-from tunesvc.analysis.imputation import Finals, finals, stopped
+from tunesvc.analysis.heredity import scales
 from tunesvc.analysis.nulls import Null, measured_nulls, with_nulls
-from tunesvc.analysis.posterior import Draws, draw
+from tunesvc.analysis.stages import Stages, stages
 from tunesvc.analysis.table import LEVEL, Estimate, Scalar, Trials, Unsupported
 
 Array = NDArray[np.float64]
 
 MINIMUM = 20  # trials with a value, pruned ones too
-MINIMUM_FINISHED = 5
+MINIMUM_FINISHED = 2  # of these; docs/recovery.md has studies with that few
 
 UNIFORM = 4096  # points of the space, for branches
 FEW = 120  # trials up to which every pair is in the model; beyond, so many columns of pairs are
@@ -60,14 +60,14 @@ class Surrogate:
     """The fitted surface of one study; made by `fit`."""
 
     def __init__(
-        self, encoding: Encoding, basis: Basis, data: Finals, uniform: Array, coefficients: Array
+        self, encoding: Encoding, basis: Basis, data: Stages, uniform: Array, coefficients: Array
     ) -> None:
         """Hold a fit; `fit` makes one.
 
         Args:
             coefficients: (draws, columns), in the objective's unit, the constant first.
         """
-        self.encoding, self.basis, self.data, self.uniform = encoding, basis, data, uniform
+        self.encoding, self.basis, self.rows, self.uniform = encoding, basis, data.rows, uniform
         self.coefficients = coefficients
         self.finished = int(data.finished.sum())
         self.pruned = len(data.rows) - self.finished
@@ -113,45 +113,40 @@ class Surrogate:
 
 def fit(trials: Trials) -> Surrogate | Unsupported:
     """Fit the surface to the trials of a study; twice the same for the same trials."""
-    finished, pruned = trials.finished, len(stopped(trials)) + len(diverged(trials))
-    if len(finished) < MINIMUM_FINISHED:
-        return Unsupported(f"needs {MINIMUM_FINISHED} finished trials, has {len(finished)}")
-    if len(finished) + pruned < MINIMUM:
-        return Unsupported(
-            f"needs {MINIMUM} finished or pruned trials, has {len(finished) + pruned}"
-        )
-    values = finished["value"].to_numpy(dtype=float)
+    data = stages(trials)
+    finished = int(data.finished.sum())
+    if finished < MINIMUM_FINISHED:
+        return Unsupported(f"needs {MINIMUM_FINISHED} finished trials, has {finished}")
+    if len(data.rows) < MINIMUM:
+        return Unsupported(f"needs {MINIMUM} finished or pruned trials, has {len(data.rows)}")
+    values = trials.finished["value"].to_numpy(dtype=float)
     if np.ptp(values) <= 1e-9 * np.abs(values).max():
         return Unsupported("needs trials that differ, all reached the same value")
     with threadpool_limits(1):  # the matrices are small: threads would only wait for each other
-        return _fit(trials)
+        return _fit(trials, data)
 
 
-def _fit(trials: Trials) -> Surrogate | Unsupported:
+def _fit(trials: Trials, data: Stages) -> Surrogate | Unsupported:
     rng = np.random.default_rng(_SEED)
     encoding = Encoding(trials)
     uniform = encoding.unit(encoding.sample(UNIFORM, rng))
     basis = Basis(trials.space, uniform)
     if not basis.parts:
         return Unsupported("needs a knob with two values, the study has none")
-    data = finals(trials, encoding, basis, CHAINS)
     unit = encoding.unit(encoding.params(data.rows))
-    centre, unit_of = float(data.value.mean()), float(data.value.std())
-    y, known = (data.value - centre) / unit_of, data.variance / unit_of**2
     few = len(unit) <= FEW
     if not few:
-        basis = _screened(basis, unit, y.mean(axis=0))
-    draws, burn = (250, 100) if few else (110, 50)
+        basis = _screened(basis, unit, _carried(data.values))
     real = _columns(basis, unit)
-    columns, injected = with_nulls(basis, unit, real, CHAINS, rng)
-    found = draw(columns, y, known, rng, draws=draws, burn=burn)
-    w = found.coefficients.reshape(-1, len(columns.weights))[:, : real.shape[1]] * unit_of
-    w[:, 0] += centre
-    surrogate = Surrogate(encoding, basis, data, uniform, w)
-    surrogate.noise = float(np.sqrt(found.noise.mean()) * unit_of)
+    prior = scales(basis, unit, data.values[0], rng)
+    columns, injected = with_nulls(basis, unit, real, prior, chains=CHAINS, rng=rng)
+    found = composed(data.values, columns, rng, few=few)
+    w = found.coefficients[:, :, : real.shape[1]]
+    surrogate = Surrogate(encoding, basis, data, uniform, w.reshape(-1, real.shape[1]))
+    surrogate.noise = found.noise
     surrogate.chains = CHAINS
-    surrogate.nulls = measured_nulls(columns, injected, unit, found, unit_of)
-    surrogate.explained = _explained(columns.phi[0], found, y.mean(axis=0), known, rng)
+    surrogate.nulls = measured_nulls(columns, injected, unit, found.coefficients)
+    surrogate.explained = _explained(data.values, found.left_out, rng)
     return surrogate
 
 
@@ -184,34 +179,28 @@ def _screened(basis: Basis, unit: Array, y: Array) -> Basis:
     return basis.only(lambda part: len(part.dims) == 1 or part.dims in kept)
 
 
-def _explained(
-    phi: Array, found: Draws, y: Array, known: Array, rng: np.random.Generator
-) -> Estimate:
-    """Return R² of finished trials, each predicted from all others, with scales as they were found.
+def _carried(values: Array) -> Array:
+    """Return roughly what each trial would have reached: (n,), for choosing among pairs only."""
+    carried = values[0].copy()
+    for before, after in pairwise(values):
+        came = np.isfinite(after)
+        slope = np.polyfit(before[came], after[came], 1) if np.ptp(before[came]) > 0 else [1.0, 0.0]
+        carried = np.where(came, after, np.polyval(slope, carried))
+    return np.asarray(carried)
 
-    Those that diverged are among them: that they did is a difference to be explained.
 
-    Source: Rasmussen & Williams 2006, eq. 5.12: leaving one out of a Gaussian process.
+def _explained(values: Array, left_out: Array, rng: np.random.Generator) -> Estimate:
+    """Return R² of trials that came to the last stage, each predicted from all others.
+
+    With one stage those that diverged are among them: that they did is a difference to be
+    explained.
     """
-    finished = np.flatnonzero(known == 0)
-    noise = float(found.noise.mean()) + known
-    gap, lever = _left_out(phi, found.prior, noise, y)
-    error = (gap / lever)[finished] ** 2
-    n = len(finished)
-    plain = ((y[finished] - y[finished].mean()) * n / (n - 1)) ** 2
+    there = np.isfinite(left_out)
+    error, own = left_out[there] ** 2, values[-1, there]
+    n = len(own)
+    plain = ((own - own.mean()) * n / (n - 1)) ** 2
     again = rng.integers(n, size=(500, n))
     shares = 1 - error[again].sum(axis=1) / np.maximum(plain[again].sum(axis=1), 1e-300)
     low, high = np.quantile(shares, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     value = 1 - error.sum() / plain.sum()
     return Estimate(float(value), float(low), float(high), n, "share")
-
-
-def _left_out(phi: Array, prior: Array, noise: Array, y: Array) -> tuple[Array, Array]:
-    """Return K⁻¹y and the diagonal of K⁻¹ with K = ΦDΦᵀ + noise, by the smaller of two matrices."""
-    scaled = phi / noise[:, None]
-    inner = scaled.T @ phi
-    inner[np.diag_indices(len(prior))] += 1 / np.maximum(prior, 1e-12)
-    factor = cho_factor(inner, lower=True)
-    gap = y / noise - scaled @ cho_solve(factor, scaled.T @ y)
-    lever = 1 / noise - (scaled * cho_solve(factor, scaled.T).T).sum(axis=1)
-    return gap, lever

@@ -67,8 +67,14 @@ class Trials:
             architecture    of the model; the backbone's label while unknown
             pretrained  whether it began from pretrained weights
             gflops      of one image's forward pass (a multiply-add counts as two), 1e9; NaN
+            size_mb     length of the model's file in float32, MiB; NaN while unknown
+            infer_memory_mb     peak of one image's inference, reckoned, MiB; NaN while unknown
+            latency_ms, latency_p95_ms  of one image's inference: median and 95th percentile; NaN
+            latency_on  device, precision and threads that they were measured with, or ""
+            latency_quiet   whether nobody else had the cores meanwhile
             memory_mb   peak of training, MiB; NaN while unknown
             memory_kind     whether that was "measured" or "estimated"; "" while unknown
+            metric:NAME     every metric of the task after the last epoch; NaN while unknown
             param:NAME  one for each of `space`: its value; NaN or None where it was not drawn
             knob:KNOB   every knob of the configuration that acts, tuned or not; knob:backbone is
                         one too; NaN or None

@@ -6,6 +6,8 @@ said to be so, with the command that would tell.
 
 from __future__ import annotations
 
+import math
+
 from tunesvc.analysis.confirmation import Comparison, Confirmation, Confirmed
 from tunesvc.analysis.table import Estimate, Trials, Unsupported
 from tunesvc.analysis.tunability import BackboneGain
@@ -150,7 +152,8 @@ def _buys(evidence: Evidence, best: int) -> str:
         else f"Untuned, {backbone} reached {wording.value(value)} (trial {number}), so tuning "
         f"bought {wording.difference(gain, trials)} as seen"
     )
-    return f"{seen}{_estimated(evidence, evidence.gain_of(backbone))}."
+    room = 1 - value if wording.in_points(trials) else math.inf  # no share is more than all of it
+    return f"{seen}{_estimated(evidence, evidence.gain_of(backbone), room)}."
 
 
 def _bought(found: Confirmation, taken: Confirmed) -> str:
@@ -167,8 +170,12 @@ def _bought(found: Confirmation, taken: Confirmed) -> str:
     return f"{words}."
 
 
-def _estimated(evidence: Evidence, gain: BackboneGain | None) -> str:
-    """Return what the surface through all trials makes of it."""
+def _estimated(evidence: Evidence, gain: BackboneGain | None, room: float) -> str:
+    """Return what the surface through all trials makes of it.
+
+    Args:
+        room: the most that anything can be better than the untuned configuration.
+    """
     if gain is None:
         return ""
     if isinstance(gain.estimated, Unsupported):
@@ -176,6 +183,8 @@ def _estimated(evidence: Evidence, gain: BackboneGain | None) -> str:
     if gain.best == gain.default:
         return ", but the surface fitted through all trials puts none above it: it may be luck"
     low, high = gain.estimated.low, gain.estimated.high
+    if gain.estimated.value > room:
+        return "; how much of it is luck is not known: no surface fits these trials well enough"
     told = wording.difference(gain.estimated.value, evidence.trials)
     span = wording.between(low, high, evidence.trials)
     doubt = ", so it may be nothing" if low <= 0 else ""

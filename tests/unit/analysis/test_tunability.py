@@ -229,7 +229,7 @@ def test_the_estimate_is_not_as_lucky_as_the_best_value() -> None:
             observed.append(gain.observed - real[gain.backbone].estimated.value)
             estimated.append(gain.estimated.value - real[gain.backbone].estimated.value)
     assert np.mean(observed) > 0.4 * NOISE
-    assert abs(np.mean(estimated)) < 0.3 * NOISE
+    assert abs(np.mean(estimated)) < 0.4 * np.mean(observed)
 
 
 def test_what_matters_is_told_from_what_does_not() -> None:
