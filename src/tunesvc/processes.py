@@ -1,7 +1,21 @@
-"""Which tunesvc processes of this user run on this machine, so that `stop` can reach them.
+"""Which tunesvc processes of this user run on this machine: `stop` reaches them, `health` asks.
 
 Each one holds a lock on a file of its own while it lives: a file whose lock is free belongs to a
-process that died, whatever its process id names by now.
+process that died, whatever its process id names by now. Beside it lies its pulse.
+
+    run/PID.json    role, studies           run/PID.pulse    when it last showed life, and for how
+    run/PID.lock    held while it lives                      many seconds that holds
+
+Why: 2026-11: who shows life says for how long that holds, because it knows what it does: a thread
+that renews leases is late after half a minute, while reading a set of images takes its time.
+
+Why: 2026-11: a worker that waits for Postgres is well: it is patient on purpose, and to start it
+anew would lose what it trained since its last checkpoint. So every try shows life, also one that
+failed. This has an end: who has waited for `OUTAGE_SECONDS` with nothing to train leaves by itself,
+and a process that is gone is not well.
+
+Why: 2026-11: times are those of the clock that no one sets, which all processes of a machine share:
+neither a correction of the time nor a laptop's sleep makes a worker look dead.
 """
 
 from __future__ import annotations
@@ -12,7 +26,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +37,10 @@ from tunesvc.errors import StorageError
 
 PARENT = "TUNESVC_PARENT"  # process id of the `up` that started this one
 LABEL = "TUNESVC_WORKER"  # what that `up` calls it
+
+START_SECONDS = 300.0  # until the first sign of life: libraries are read, tables made
+TRY_SECONDS = 30.0  # one try at a Postgres that is away: name, connection, statement, wait
+BEAT_SECONDS = 1.0  # life is shown no more often
 
 
 def end_with_parent() -> None:
@@ -50,6 +68,12 @@ class Process:
     parent: int = field(default=0, compare=False)
 
 
+class _Own:
+    pulse: Path | None = None  # this process's, while it is registered
+    lock = threading.Lock()  # the thread that renews leases shows life too
+    last = (-BEAT_SECONDS, 0.0)  # when, and for how many seconds
+
+
 @contextmanager
 def registered(role: str, studies: Sequence[str]) -> Iterator[None]:
     """Let other processes see this one while the context lasts.
@@ -57,12 +81,14 @@ def registered(role: str, studies: Sequence[str]) -> Iterator[None]:
     Raises:
         StorageError: the folder of state cannot be written to.
     """
-    facts = places.home() / "run" / f"{os.getpid()}.json"
+    facts = _run() / f"{os.getpid()}.json"
     lock = FileLock(facts.with_suffix(".lock"))
     try:
         facts.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         _write(facts, {"role": role, "studies": list(studies), "parent": os.getppid()})
+        _Own.pulse = facts.with_suffix(".pulse")
+        pulse(START_SECONDS)
     except OSError as error:
         lock.release()
         raise StorageError(
@@ -73,27 +99,78 @@ def registered(role: str, studies: Sequence[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        facts.unlink(missing_ok=True)
+        _Own.pulse = None
+        _forget(facts)
         lock.release()
 
 
-def _write(facts: Path, told: dict[str, object]) -> None:
+def pulse(seconds: float) -> None:
+    """Show that this process lives, which holds for so many seconds; nothing if none can see it.
+
+    A pulse that cannot be written is told by `unwell`, not here: the process has other work.
+    """
+    with _Own.lock:
+        now, file = time.monotonic(), _Own.pulse
+        before, allowed = _Own.last
+        if file is None or (now < before + BEAT_SECONDS and allowed == seconds):
+            return
+        _Own.last = now, seconds
+        with suppress(OSError):
+            _write(file, {"at": now, "seconds": seconds})
+
+
+def unwell(role: str, seconds: float | None = None) -> str:
+    """Return in one sentence what is wrong with the processes of a role; empty: they are well.
+
+    Args:
+        seconds: so long may a process show no life; None: as long as it said itself.
+    """
+    found = [process for process in running() if process.role == role]
+    if not found:
+        return f"no {role} runs here (none is registered in {_run()})"
+    told = (_late(process, seconds) for process in found)
+    return "; ".join(filter(None, told))
+
+
+def _late(process: Process, seconds: float | None) -> str:
+    who = f"{process.role} {process.pid}"
+    try:
+        told = json.loads((_run() / f"{process.pid}.pulse").read_text())
+        silent = time.monotonic() - float(told["at"])
+        allowed = float(told["seconds"]) if seconds is None else seconds
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"{who} shows no life, or {_run()} cannot be written to"
+    if silent <= allowed:
+        return ""
+    return f"{who} has shown no life for {silent:.0f} seconds; {allowed:g} are allowed"
+
+
+def _run() -> Path:
+    return places.home() / "run"
+
+
+def _write(file: Path, told: dict[str, object]) -> None:
     """Write at once: nobody reads half of it."""
-    draft = facts.with_suffix(".tmp")
+    draft = file.with_name(f"{file.name}.tmp")
     draft.write_text(json.dumps(told))
-    draft.replace(facts)
+    draft.replace(file)
+
+
+def _forget(facts: Path) -> None:
+    for each in (facts, facts.with_suffix(".pulse")):
+        each.unlink(missing_ok=True)
 
 
 def running() -> list[Process]:
     """Return the registered processes that live; forget those that died."""
-    found = (_look(facts) for facts in sorted((places.home() / "run").glob("*.json")))
+    found = (_look(facts) for facts in sorted(_run().glob("*.json")))
     return [process for process in found if process]
 
 
 def _look(facts: Path) -> Process | None:
     try:
         with FileLock(facts.with_suffix(".lock")).acquire(timeout=0):
-            facts.unlink(missing_ok=True)
+            _forget(facts)
         return None
     except Timeout:
         pass  # it lives

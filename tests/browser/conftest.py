@@ -1,52 +1,5 @@
-"""A real Chromium: the one that Debian installs, driven by Playwright; skipped where it is not."""
+"""Tests here look at pages in a real Chromium."""
 
-from __future__ import annotations
+from browsing import chromium, view
 
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import pytest
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-
-Open = Callable[..., "Page"]
-
-
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """The browser, for all tests of the session."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, NAMES)), None)
-    if path is None:
-        pytest.skip(f"no browser here: none of {', '.join(NAMES)} (Debian: apt install chromium)")
-    with api.sync_playwright() as playwright:
-        # Without its sandbox, for root may not have one; it opens pages of our own only.
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def view(chromium: Browser) -> Iterator[Open]:
-    """Open an address in a window of its own; whatever the console says fails the test."""
-    contexts, said = [], []
-
-    def opened(address: str | Path, width: int = 1100, **how: Any) -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, **how)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda told: said.append(f"{told.type}: {told.text}"))
-        page.on("pageerror", lambda error: said.append(f"error: {error}"))
-        page.goto(address.as_uri() if isinstance(address, Path) else address)
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert said == []
+__all__ = ["chromium", "view"]

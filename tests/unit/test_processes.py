@@ -107,8 +107,7 @@ def test_the_second_signal_ends_at_once() -> None:
     code = (
         "import time\nfrom tunesvc.interrupt import stoppable\n"
         "with stoppable():\n"
-        "    print('here', flush=True)\n"
-        "    try:\n        time.sleep(60)\n"
+        "    try:\n        print('here', flush=True)\n        time.sleep(60)\n"
         "    finally:\n        print('cleaning', flush=True)\n        time.sleep(60)\n"
     )
     hung = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
@@ -121,3 +120,55 @@ def test_the_second_signal_ends_at_once() -> None:
     assert hung.wait(timeout=10) == 130
     assert time.monotonic() - begun < 10
     hung.stdout.close()
+
+
+def test_no_pulse_no_worker() -> None:
+    """A machine on which none is registered has none that is well."""
+    assert processes.unwell("worker").startswith("no worker runs here (none is registered in ")
+
+
+def test_a_pulse_holds_for_as_long_as_it_says(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks may allow less; the next pulse counts, also if it allows less than the last."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with processes.registered("worker", []):
+        pulses = home / "run" / f"{os.getpid()}.pulse"
+        assert processes.unwell("worker") == ""  # it starts
+        processes.pulse(900)
+        now += 60
+        assert processes.unwell("worker") == ""
+        told = processes.unwell("worker", 59)
+        assert told == f"worker {os.getpid()} has shown no life for 60 seconds; 59 are allowed"
+        assert processes.unwell("dashboard").startswith("no dashboard runs here")
+        processes.pulse(30)
+        now += 31
+        assert processes.unwell("worker").endswith("for 31 seconds; 30 are allowed")
+        pulses.write_text("{")
+        assert "shows no life, or" in processes.unwell("worker")
+    assert not pulses.exists()
+    processes.pulse(30)
+    assert not pulses.exists()  # nobody could see it
+
+
+def test_a_pulse_is_cheap(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is written once a second, unless it says something new; trouble with that is no error."""
+    now = 2000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with processes.registered("worker", []):
+        pulses = home / "run" / f"{os.getpid()}.pulse"
+        processes.pulse(60)
+        pulses.unlink()
+        now += 0.5
+        processes.pulse(60)
+        assert not pulses.exists()
+        processes.pulse(30)
+        assert pulses.exists()
+        pulses.unlink()
+        now += 1.5
+        processes.pulse(30)
+        assert pulses.exists()
+        pulses.unlink()
+        pulses.with_name(f"{pulses.name}.tmp").mkdir()
+        now += 1.5
+        processes.pulse(30)
+        assert "cannot be written to" in processes.unwell("worker")

@@ -10,10 +10,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Any
 
 from tunesvc import interrupt, processes, study
+from tunesvc.dashboard.guard import Guard, Site
+from tunesvc.dashboard.listening import Listening
 from tunesvc.dashboard.pages import Pages
-from tunesvc.dashboard.ports import HOST
+from tunesvc.dashboard.proxy import BehindProxy
+from tunesvc.dashboard.roster import Roster
 from tunesvc.report.kept import PATIENCE
 from tunesvc.report.posting import post
 from tunesvc.storage import Store, open_store
@@ -23,22 +27,39 @@ log = logging.getLogger(__name__)
 THREADS = 8
 STOP_SECONDS = 0.1  # at most, until a signal is heard
 POST_SECONDS = 15  # between two looks for trials that have ended
+LONGEST_REQUEST = 2**20  # bytes; a note is the longest thing that anybody sends
+LONGEST_HEADERS = 2**15
 
 
-def serve(storage: str | None, port: int) -> None:
+def serve(storage: str | None, where: Listening) -> None:
     """Serve until interrupted, or until the `up` that started it is gone."""
     processes.end_with_parent()
-    with interrupt.deferred():
-        import waitress
+    with interrupt.deferred(), open_store(storage, connections=THREADS + 1) as store:
+        answers = server(store, where)
+        answering = threading.Thread(target=answers.run, daemon=True)
+        answering.start()
+        threading.Thread(target=_post, args=(store,), daemon=True).start()
+        while answering.is_alive():
+            interrupt.check()
+            time.sleep(STOP_SECONDS)
 
-        with open_store(storage, connections=THREADS + 1) as store:
-            server = waitress.create_server(Pages(store), host=HOST, port=port, threads=THREADS)
-            answering = threading.Thread(target=server.run, daemon=True)
-            answering.start()
-            threading.Thread(target=_post, args=(store,), daemon=True).start()
-            while answering.is_alive():
-                interrupt.check()
-                time.sleep(STOP_SECONDS)
+
+def server(store: Store, where: Listening) -> Any:
+    """Return waitress's server of the whole site, guarded as it must be where it listens."""
+    import waitress
+
+    roster = Roster(where.users) if where.users else None
+    guarded: Site = Guard(Pages(store), store, roster, where.port, is_tls=where.is_tls)
+    return waitress.create_server(
+        BehindProxy(guarded, where.proxy) if where.proxy else guarded,
+        host=where.host.strip("[]"),
+        port=where.port,
+        threads=THREADS,
+        ident="tunesvc",
+        max_request_body_size=LONGEST_REQUEST,
+        max_request_header_size=LONGEST_HEADERS,
+        clear_untrusted_proxy_headers=where.proxy is None,  # else `BehindProxy` does
+    )
 
 
 def _post(store: Store) -> None:
