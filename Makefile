@@ -9,7 +9,7 @@ PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3 python3.11 python3.12 python3.13 python3.14 python)
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint faults bench bench-smoke clean
+.PHONY: help quickstart test lint faults bench bench-smoke clean up down secrets test-compose
 .DELETE_ON_ERROR:
 
 help: ## Show what can be made.
@@ -19,6 +19,10 @@ help: ## Show what can be made.
 	@echo "make faults       workers killed, Postgres restarted, disks filled: half an hour, one table"
 	@echo "make bench        speed beside plain Optuna and Ray Tune: a quarter of an hour, RESULTS.md"
 	@echo "make bench-smoke  a few of its rows, small: a minute or so, one line"
+	@echo "make up           the service in containers: database, workers, dashboard with a login"
+	@echo "make down         stop it; studies, checkpoints and users stay"
+	@echo "make secrets      make its passwords only; make up does it too"
+	@echo "make test-compose the service in containers, tested; a quarter of an hour, Docker needed"
 	@echo "make clean        remove the virtual environment and everything that tools left behind"
 
 quickstart: $(VENV)/.installed
@@ -45,6 +49,40 @@ bench: $(VENV)/.installed-bench
 
 bench-smoke: $(VENV)/.installed
 	@$(BIN)/python benchmarks/bench.py --smoke
+
+# Needs Docker alone. Another folder or port: .env.example. WORKERS=4 starts so many.
+up: ## Passwords are made at the first start; none is printed here.
+	@mkdir -p data
+	docker compose up --build --detach --wait $(if $(WORKERS),--scale worker=$(WORKERS))
+	@echo
+	@echo "The dashboard:       http://$$(docker compose port dashboard 8080)"
+	@echo "Log in as admin; its first password:"
+	@echo "                     docker compose exec dashboard cat /run/tunesvc/access/first_password"
+	@echo "Another one, asked for twice:"
+	@echo "                     docker compose run --rm tunesvc user add admin"
+	@echo "A first study:       docker compose run --rm tunesvc new-study studies/quickstart.yaml"
+	@echo "What is going on:    docker compose logs --follow worker"
+
+down: ## Never with -v, which deletes studies, checkpoints and users.
+	docker compose --profile '*' down
+
+secrets:
+	docker compose run --rm --build secrets
+	@echo "The first password is read with:"
+	@echo "  docker compose run --rm --entrypoint cat secrets /run/tunesvc/access/first_password"
+
+# A real engine where this project is developed; elsewhere the one that answers.
+ENGINE := ../shared/tools/container-engine.sh
+
+test-compose: $(VENV)/.installed-dev
+	@if ! docker version >/dev/null 2>&1 && [ -f $(ENGINE) ]; then \
+	  bash $(ENGINE) || [ $$? = 77 ] || exit 1; \
+	fi; \
+	if docker version >/dev/null 2>&1; then \
+	  TUNESVC_TEST_COMPOSE=1 $(BIN)/python -m pytest tests/compose; \
+	else \
+	  echo "SKIPPED: make test-compose needs a Docker engine, and none answers here"; \
+	fi
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check

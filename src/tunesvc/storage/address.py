@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from tunesvc.errors import StorageError, UsageError
+from tunesvc.storage import password_file
 
 VARIABLE = "TUNESVC_STORAGE"
 
@@ -27,9 +29,11 @@ def redact(text: str) -> str:
 def given(option: str | None) -> URL | None:
     """Return the URL of `--storage`, else of TUNESVC_STORAGE, else None: the embedded server.
 
+    A URL without a password gets that of the file that TUNESVC_STORAGE_PASSWORD_FILE names.
+
     Raises:
         UsageError: the option holds a password.
-        StorageError: not the URL of a Postgres database.
+        StorageError: not the URL of a Postgres database, or the password file cannot be read.
     """
     if option:
         url = parse(option, "--storage")
@@ -38,11 +42,19 @@ def given(option: str | None) -> URL | None:
                 "--storage holds a password",
                 "every user of this machine can read it in the list of processes",
                 f"put the URL into the environment variable {VARIABLE}, or leave the password "
-                "out of it and write it to ~/.pgpass",
+                f"out of it and write it to ~/.pgpass, or to a file that {password_file.VARIABLE} "
+                "names",
             )
-        return url
+        return _with_password(url)
     text = os.environ.get(VARIABLE)
-    return parse(text, VARIABLE) if text else None
+    return _with_password(parse(text, VARIABLE)) if text else None
+
+
+def _with_password(url: URL) -> URL:
+    path = os.environ.get(password_file.VARIABLE)
+    if not path or url.password is not None:
+        return url
+    return url.set(password=password_file.read(Path(path)))
 
 
 def parse(text: str, origin: str) -> URL:
