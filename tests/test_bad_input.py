@@ -122,6 +122,11 @@ def name_taken(folder: Path) -> list[str]:
     return ["new-study", str(folder / "study.yaml"), "--name", "taken"]
 
 
+def users_file(folder: Path, text: str) -> list[str]:
+    (folder / "users.yaml").write_text(text)
+    return ["dashboard", "--users", str(folder / "users.yaml")]
+
+
 def misspelt(folder: Path) -> list[str]:
     study(folder)
     main_expecting(["new-study", str(folder / "study.yaml"), "--name", "pets"], 0)
@@ -147,6 +152,18 @@ CASES = (
         lambda f: study(f, budget="budget: {trials: many}"),
         2,
         ("study.yaml:5:10", "budget.trials", "'many'"),
+    ),
+    Case(
+        "fewer epochs than a trial has",
+        lambda f: study(f, budget="budget: {epochs_total: 4, epochs: 5}"),
+        2,
+        ("study.yaml:5:1", "epochs_total", "less than one trial's"),
+    ),
+    Case(
+        "a study that never ends",
+        lambda f: study(f, budget="budget: {trials: null}"),
+        2,
+        ("study.yaml:5:1", "never ends", "epochs_total"),
     ),
     Case(
         "inverted range",
@@ -178,6 +195,12 @@ CASES = (
     Case("unknown sampler", lambda f: study(f, GOOD + "sampler: tpee\n"), 2, ("tpee", "tpe")),
     Case("unknown `keep`", lambda f: study(f, GOOD + "keep: best\n"), 2, ("keep", "best-3")),
     Case(
+        "no seed to confirm with",
+        lambda f: study(f, GOOD + "confirm: {seeds: 0}\n"),
+        2,
+        ("confirm.seeds",),
+    ),
+    Case(
         "lease of no length",
         lambda f: study(f, GOOD + "leases: {seconds: 0}\n"),
         2,
@@ -202,6 +225,24 @@ CASES = (
     Case("study name taken by a different file", name_taken, 2, ("taken", "--name")),
     Case("misspelt study", misspelt, 2, ("did you mean 'pets'",)),
     Case("retry of nothing", lambda f: ["retry", "pets"], 2, ("retry pets --failed",)),
+    Case(
+        "dashboard for others without a login",
+        lambda f: ["dashboard", "--host", "0.0.0.0"],
+        2,
+        ("users.yaml", "tunesvc user add"),
+    ),
+    Case(
+        "users file that is not YAML",
+        lambda f: users_file(f, "ada: ["),
+        2,
+        ("users.yaml:1:7", "not valid YAML"),
+    ),
+    Case(
+        "unknown role of a user",
+        lambda f: users_file(f, "ada: {role: admin}"),
+        2,
+        ("users.yaml:1:7", "'reader' or 'editor'"),
+    ),
 )
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,27 @@ def test_up_to_the_end_with_an_interruption(study: Path) -> None:
     best = json.loads(tunesvc("best", "tiny", "--json"))
     assert best["test"]["accuracy"] > 0.2
     assert best["validation"]["accuracy"] == end["best"]["value"]
+
+
+@pytest.mark.slow
+def test_up_confirms_what_the_file_asks_for(study: Path, storage_url: str) -> None:
+    """Killed in the middle of it, the same command goes on; what was found stands at the end."""
+    settings = ("--set", "confirm={top: 2, seeds: 3, ablation: false}", "--set", "budget.epochs=2")
+    order = ("up", study, "--until-done", "--no-dashboard", *settings)
+    killed = started(*order)
+    wait_for(killed, "its best are run again with new seeds, as tiny.confirm")
+    wait_for(killed, r"^[1-9]/\d+ trials")
+    killed.kill()
+    killed.communicate()
+    said = tunesvc(*order)
+    for words in ("8/8 trials", "validation  accuracy", "winner: ", "winner's curse", "next:"):
+        assert words in said
+    with storage.open_store(storage_url) as store:
+        held = studies.open_study(store, "tiny.confirm")
+        runs = [trial.user_attrs for trial in held.optuna().trials]
+        assert studies.status(held).state == "done"
+    told = [(each["configuration"], each["seed_index"]) for each in runs]
+    assert len(set(told)) == len(told) in (6, 9)  # defaults may be among the best
 
 
 @pytest.mark.slow
@@ -518,7 +540,8 @@ def test_progress_fits_the_terminal(width: int) -> None:
     params = {"backbone": "tiny_resnet", "strategy": "discriminative", "lr": 0.0123, "epochs": 4}
     counts = {"complete": 3, "pruned": 1, "fail": 0, "running": 2, "waiting": 0, "remaining": 2}
     now = Status(
-        *("birds", "open", "", 8, counts, Best(2, 0.75, params), "accuracy", "maximize", 6.0, 40.0),
+        *("birds", "open", "", {"trials": 8}, {"trials": 6}, counts, Best(2, 0.75, params)),
+        *("accuracy", "maximize", 6.0, 40.0),
         datetime(2026, 1, 1),
     )  # fmt: skip
     out = io.StringIO()
@@ -615,6 +638,16 @@ def test_new_study_writes_a_file_or_reads_one(
         assert f"{option[0]} goes without a study file" in said
     said = say(capsys, "new-study", study, "--name", "x", "--set", "budget.trials=3")
     assert "--name x --set=budget.trials=3" in said
+
+
+def test_new_study_tells_of_the_workers_that_wait(
+    study: Path, storage_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is told to start workers where some serve all studies."""
+    with storage.open_store(storage_url) as store, closing(leases.Leases(store.engine)):
+        said = say(capsys, "new-study", study, "--no-check")
+    assert "1 worker(s) take its trials" in said
+    assert "start workers" not in said
 
 
 def test_check_counts_the_defaults(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

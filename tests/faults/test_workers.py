@@ -151,3 +151,27 @@ def test_a_worker_has_two_connections(study: Study) -> None:
             counts.append(side.ask(count)[0][0])
             time.sleep(0.1)
     assert 8 <= max(counts) <= 16
+
+
+def test_the_epochs_of_a_study_are_exact_while_workers_are_killed(study: Study) -> None:
+    """Not one more is reported, whoever repeats it; trials end early, and others take over."""
+    total, each = 40, 4
+    budget = {"epochs_total": total, "epochs": each}
+    halving = {"kind": "asha", "min_resource": 1, "reduction_factor": 2, "control": 0}
+    side = study(1, budget=budget, pruner=halving, leases=QUICK)
+    slow = Tweak(before=Slow(0.02))
+    with fleet(side, 6, dict.fromkeys(range(6), slow)) as workers:
+        for count in (20, 60, 120):
+            assert until(lambda least=count: taken(side) >= least, 60), said(side)
+            victim = next(each for each in workers.workers if not each.hurt)
+            victim.hurt = True
+            victim.signal(signal.SIGKILL)
+            workers.start()
+        with open_store(side.url) as store:
+            made = studies.open_study(store, ours.STUDY)
+            assert until(lambda: studies.status(made).state == "done", 60), said(side)
+            now = studies.status(made)
+    reported = sum(len(trial.user_attrs["history"]) for trial in side.trials())
+    assert total - each < reported == now.spent["epochs_total"] <= total
+    assert now.takeovers >= 1
+    assert {TrialState.PRUNED, TrialState.COMPLETE} == {trial.state for trial in side.trials()}

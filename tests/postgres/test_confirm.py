@@ -336,6 +336,67 @@ def test_a_way_that_cannot_be_known_is_said(store: Store, tmp_path: Path) -> Non
     assert "needs" in note
 
 
+# --- asked for by the study file -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("names", [["digits"], []])
+def test_workers_confirm_what_the_file_asks_for(
+    store: Store, tmp_path: Path, names: list[str]
+) -> None:
+    """One that was named the study, or none: they go on when it is done, and leave after."""
+    asked = {"top": 1, "seeds": 4, "ablation": False}
+    made = stored(store, tmp_path, confirm=asked, budget={"trials": 2, "epochs": 1})
+    serve(store.url, names, device="cpu", until_done=True)
+    held = confirm.companion(made)
+    assert held is not None
+    assert held.spec.confirmation is None
+    assert once(ended(held)) == set(runs(made))
+    assert {seed for _, seed in runs(made)} == {0, 1, 2, 3}
+    assert isinstance(found(made), Confirmation)
+    before = runs(made)
+    serve(store.url, names, device="cpu", until_done=True)
+    assert runs(made) == before
+
+
+def test_another_worker_goes_on_with_it(store: Store, tmp_path: Path) -> None:
+    """Whoever ordered the runs is gone: the next orders what is left, and none twice. What was
+    asked for later is done later."""
+    made = searched(stored(store, tmp_path, confirm={"seeds": 4}), 0.5, 0.9, 0.91, 0.92)
+    first = confirm.Asked().advance(made)
+    assert first is not None
+    assert not first.is_done
+    run_all(made, lambda *_: 0.9)
+    second = confirm.Asked()
+
+    def is_over(asking: Study) -> bool:
+        standing = second.advance(asking)
+        assert standing is not None
+        return standing.is_done
+
+    assert not is_over(made)
+    assert {seed for _, seed in runs(made)} == {0, 1, 2, 3}
+    assert not is_over(made)  # they are under way
+    run_all(made, lambda *_: 0.9)
+    assert is_over(made)
+    more = stored(store, tmp_path, confirm={"seeds": 5})
+    assert more.id == made.id
+    assert not is_over(more)
+    assert {seed for _, seed in runs(made)} == {0, 1, 2, 3, 4}
+
+
+def test_nothing_is_confirmed_that_is_not_asked_for(store: Store, tmp_path: Path) -> None:
+    """Nor before the study is done; nor, without a second word, where no trial came to its end."""
+    plain = searched(stored(store, tmp_path), 0.5, 0.9, 0.91, 0.92)
+    begun = searched(stored(store, tmp_path, "begun", confirm=True), 0.5, 0.9)
+    lost = stored(store, tmp_path, "lost", confirm=True, budget={"trials": 1, "epochs": 1})
+    lost.optuna().add_trial(create_trial(state=TrialState.FAIL))
+    asked = confirm.Asked()
+    asked.order([plain, begun, lost])
+    assert [asked.advance(each) for each in (plain, begun, lost)] == [None, None, None]
+    assert study.names(store) == ["digits", "begun", "lost"]
+    assert [each.name for each in study.to_confirm(store)] == ["lost"]
+
+
 # --- what cannot be confirmed --------------------------------------------------------------------
 
 
@@ -456,7 +517,44 @@ def test_no_worker_is_started_where_one_serves_it(
     assert "tunesvc worker --study digits.confirm" in errors
     assert "started here" not in told + errors
     assert "winner: trial 1" in told
+    assert "winner's curse: trial 1, the study's best, had promised too " in told
     assert "noise: a run varies by" in told
+
+
+def test_the_list_says_what_a_companion_is(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It stands beneath its study, though others were made between; `--json` names that, too. One
+    that has only the name of a companion is a study like others."""
+    monkeypatch.setenv("TUNESVC_STORAGE", store.url)
+    made = searched(stored(store, tmp_path), 0.5, 0.9)
+    stored(store, tmp_path, "other")
+    stored(store, tmp_path, "other.confirm")
+    confirm.advance(made, Wish())
+
+    def said(*arguments: str) -> str:
+        with pytest.raises(SystemExit, match="0"):
+            main(list(arguments))
+        return capsys.readouterr().out
+
+    rows = said("list").splitlines()[1:]
+    assert [row.split()[0] for row in rows] == [
+        "digits",
+        "digits.confirm",
+        "other",
+        "other.confirm",
+    ]
+    assert rows[1].startswith("  digits.confirm")
+    assert rows[1].rstrip().endswith("confirms digits")
+    assert not rows[3].startswith(" ")
+    told = json.loads(said("list", "--json"))
+    assert [each["confirms"] for each in told] == ["", "digits", "", ""]
+    assert "it runs the best of digits again" in said("status", "digits.confirm")
+    study.delete(made)
+    assert json.loads(said("list", "--json"))[-1]["study"] == "digits.confirm"
 
 
 def test_a_study_is_deleted_with_its_companion(

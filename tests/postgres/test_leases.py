@@ -28,6 +28,7 @@ from tunesvc.leases import (
     LeaseLost,
     Leases,
     Leave,
+    Limits,
     Nothing,
     Terms,
     Watch,
@@ -126,7 +127,7 @@ def fail(leases: Leases, lease: Lease, why: str) -> str | None:
 
 def standing(study: optuna.Study, store: Store, hours: float | None = None) -> rooms.Standing:
     """Return how the study stands with its workers."""
-    found = rooms.standing(store.engine, study._study_id, hours)
+    found = rooms.standing(store.engine, study._study_id, Limits(hours=hours))
     assert found is not None
     return found
 
@@ -519,7 +520,7 @@ def test_who_lost_its_lease_learns_it(store: Store, study: optuna.Study, leases:
 
 def test_the_hours_are_the_server_s(store: Store, study: optuna.Study, leases: Leases) -> None:
     """From the first trial on; after them none begins, and those under way are told."""
-    terms = Terms(trials=9, hours=1, seconds=0.6)
+    terms = Terms(trials=9, limits=Limits(hours=1), seconds=0.6)
     lease = claim(leases, study, terms)
     watch = leases.watch(lease)
     assert not watch.is_over
@@ -834,7 +835,8 @@ def test_a_renewal_and_a_telling_wait_for_each_other_in_one_order(
     """By the trial's id: who waits for one holds none that comes after it."""
     first, second = (claim(leases, study) for _ in range(2))
     which = {"worker_id": leases.worker_id, "trials": [second.trial_id, first.trial_id]}
-    which |= {"tokens": [second.token, first.token], "waits": [False] * 2, "allowed": [None] * 2}
+    which |= {"tokens": [second.token, first.token], "waits": [False] * 2}
+    which |= {name: [None] * 2 for name in Limits().arguments()}
     ends = [ending(store, second), ending(store, first)]
     row = "SELECT FROM tunesvc.lease WHERE trial_id = :id FOR UPDATE"
 

@@ -29,7 +29,7 @@ from tunesvc.storage import Store, installation_id, migrations, open_store
 
 AtOnce = Callable[[Callable[..., Any], list[Any]], list[Any]]
 
-TABLES = {"installation", "study", "worker", "lease", "micro_batch", "alembic_version"}
+TABLES = {"installation", "study", "worker", "lease", "micro_batch", "spent", "alembic_version"}
 
 
 def sql(engine: Engine, statements: str, **values: object) -> list[tuple[Any, ...]]:
@@ -277,7 +277,10 @@ def migrate(store: Store, revision: str) -> None:
         command.upgrade(config, revision)
 
 
-# As `leases` of revision 0003 wrote.
+# As `leases` of revision 0003 claimed and wrote.
+CLAIM_3 = """
+    SELECT tunesvc.claim(:study, 'old:1:x', '{}', 2, NULL, 30, false, 0, 0, '{}', '{}')
+"""
 WRITE_3 = """
     SELECT tunesvc.write(:trial, :token, '{}', '{}', '{}', '{}', '{}', '{}', '{}',
         '{1}', CAST(ARRAY[:value] AS float8[]), '{FINITE}',
@@ -290,10 +293,8 @@ def test_workers_of_the_version_before_go_on_after_an_upgrade(store: Store) -> N
     migrate(store, "0003")
     study = optuna.create_study(storage=store.optuna, study_name="s")
     with closing(Leases(store.engine)) as leases:
-        old, new = (leases.claim(study._study_id, Terms(trials=2)) for _ in range(2))
-        assert isinstance(old, Lease)
-        assert isinstance(new, Lease)
-        which = {"trial": old.trial_id, "token": old.token}
+        ((old,),) = sql(store.engine, CLAIM_3, study=study._study_id)
+        which = {"trial": old["trial_id"], "token": old["token"]}
         sql(store.engine, WRITE_3, **which, value=0.25, state=None)
         for _ in range(2):
             with open_store(store.url) as opened:
@@ -302,6 +303,8 @@ def test_workers_of_the_version_before_go_on_after_an_upgrade(store: Store) -> N
                 functions = "SELECT count(*) FROM pg_proc WHERE proname = 'write'"
                 schema = "pronamespace = 'tunesvc'::regnamespace"
                 assert sql(opened.engine, f"{functions} AND {schema}") == [(2,)]
+        new = leases.claim(study._study_id, Terms(trials=2))
+        assert isinstance(new, Lease)
         storage = Fenced(store.history, store.engine, new, lambda step: step == 1)
         storage.report(new.trial_id, {1: 0.5}, {})
         assert storage.values_at(study._study_id, 1) == {0: 0.25, 1: 0.5}

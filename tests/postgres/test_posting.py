@@ -9,14 +9,21 @@ from typing import Any
 from urllib.parse import quote
 from wsgiref.util import setup_testing_defaults
 
+import pytest
+from optuna.trial import create_trial
 from optuna_dashboard import get_note, save_note
 from sqlalchemy import text
-from stored_trials import add_trials, stored_study
+from stored_trials import SPEC, add_trials, stored_study
 
+from tunesvc import confirm
 from tunesvc import study as studies
 from tunesvc.dashboard.pages import Pages
+from tunesvc.report import Summaries
 from tunesvc.report.posting import FIRST, LAST, post
+from tunesvc.spec import StudySpec
+from tunesvc.spec.study_spec import Budget
 from tunesvc.storage import Store, open_store
+from tunesvc.worker import serve
 
 
 def note(made: studies.Study) -> str:
@@ -134,3 +141,48 @@ def test_reports_beside_the_dashboard(store: Store, tmp_path: Path) -> None:
     assert (
         json.loads(get(pages, "/api/studies")[1])["study_summaries"][0]["study_name"] == made.name
     )
+
+
+def test_workers_post_what_they_brought_to_its_end(store: Store, tmp_path: Path) -> None:
+    """Without a dashboard: the note is there when the worker leaves, and tells what confirmed it;
+    the companion has none of its own."""
+    spec = SPEC | {"name": "made", "budget": {"trials": 2, "epochs": 1}, "league": False}
+    spec |= {"confirm": {"top": 1, "seeds": 2, "ablation": False}}
+    made = studies.create(store, StudySpec.model_validate(spec), base=tmp_path)
+    serve(store.url, [], device="cpu", until_done=True)
+    assert "tunesvc report" in note(made)
+    assert "Confirmed with 2 new seeds" in note(made)
+    assert note(studies.open_study(store, "made.confirm")) == ""
+
+
+def test_a_summary_that_cannot_be_posted_is_logged(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever is wrong: the worker that posts goes on, and tries again when it looks next."""
+    made = stored_study(store, tmp_path, trials=25)
+    budget = made.spec.model_copy(update={"budget": Budget(trials=25, epochs=3)})
+    made = studies.create(store, budget, base=tmp_path)
+
+    def broken(study: studies.Study) -> bool:
+        raise RuntimeError("no pictures here")
+
+    summaries = Summaries()
+    with monkeypatch.context() as patch:
+        patch.setattr("tunesvc.report.posting.post", broken)
+        summaries.post([made])
+        summaries.wait()
+    assert [each.message for each in caplog.records] == ["no summary of made: no pictures here"]
+    assert note(made) == ""
+    summaries.post([made])
+    summaries.wait()
+    assert "tunesvc report" in note(made)
+
+
+def test_a_confirmation_is_posted(store: Store, tmp_path: Path) -> None:
+    """Runs that confirm a study change what is said of it."""
+    made = stored_study(store, tmp_path, trials=25)
+    assert post(made)
+    held = confirm.advance(made, confirm.Wish(top=1, seeds=1)).companion
+    assert not post(made)
+    held.optuna().add_trial(create_trial(value=0.9))
+    assert post(made)

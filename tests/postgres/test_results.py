@@ -27,7 +27,19 @@ COLUMNS = {
     *("state", "value", "last", "epochs", "backbone", "strategy", "default", "drawn", "control"),
     *("stop_epoch", "seconds", "epoch_seconds", "started", "ended", "worker", "reason"),
     *("parameters", "trainable", "gflops", "memory_mb", "memory_kind", "architecture"),
-    "pretrained",
+    *(
+        "size_mb",
+        "infer_memory_mb",
+        "latency_ms",
+        "latency_p95_ms",
+        "latency_on",
+        "latency_quiet",
+        "pretrained",
+    ),
+    *(
+        f"metric:{name}"
+        for name in ("accuracy", "balanced_accuracy", "recall", "precision", "f1", "loss")
+    ),
 }
 
 
@@ -110,6 +122,15 @@ def test_every_column_of_real_trials(store: Store, tmp_path: Path) -> None:
             described["parameters_trainable"],
         )
         assert not row["pretrained"]
+        latency, last = described["latency"], told.user_attrs["history"][-1]
+        assert row["size_mb"] == described["size_mb"] > row["parameters"] * 4 / 2**20
+        assert row["infer_memory_mb"] == described["infer_memory_mb"] > row["size_mb"] * 0.9
+        assert 0 < row["latency_ms"] == latency["ms"] <= row["latency_p95_ms"] == latency["p95_ms"]
+        assert row["latency_on"].endswith(f", float32, threads: {latency['threads']}")
+        assert [row[f"metric:{name}"] for name in ("accuracy", "f1")] == [
+            last["accuracy"],
+            last["f1"],
+        ]
         assert row["param:lr"] == told.params["lr"] == row["knob:lr"]
         assert row["knob:batch_size"] == 32  # fixed, and acts all the same
         is_sgd = told.params["optimizer"] == "sgd"

@@ -100,6 +100,19 @@ def test_a_report_at_a_rung_brings_what_all_others_have(
     assert len(asked) == 3  # it answers once, and no other step
 
 
+def test_any_storage_can_be_read_from(
+    store: Store, study: optuna.Study, leases: Leases, asked: list[str]
+) -> None:
+    """Optuna's own knows nothing beforehand: it is read when the pruner asks."""
+    first, second = (begin(store, study, leases) for _ in range(2))
+    say(first, 1, 0.25)
+    plain = Fenced(store.plain(), store.engine, second.lease, lambda step: step == 1)
+    say(plain, 1, 0.5)
+    assert plain._brought == {}
+    assert heard(plain, 1) == {0: 0.25, 1: 0.5}
+    assert asked == []
+
+
 def test_what_is_not_a_number_is_neither_asked_nor_brought(
     store: Store, study: optuna.Study, leases: Leases, asked: list[str]
 ) -> None:
@@ -276,7 +289,7 @@ def test_verdicts_are_those_of_a_question(
 
 def test_only_halving_has_rungs() -> None:
     """Other pruners look at every epoch, or at none, in their own way."""
-    assert not search.rungs(optuna.pruners.MedianPruner(), "s", 0)(1)
+    assert not search.rungs(search.Median(5, 1, 1), "s", 0)(1)
     assert [step for step in range(1, 10) if search.rungs(search.Asha(1, 3), "s", 0)(step)] == [
         1,
         3,

@@ -30,6 +30,13 @@ SPEC = {
 }
 
 
+COSTS = {
+    "tiny_resnet": {"parameters": 570_000, "gflops": 0.06, "size_mb": 2.2},
+    "two_conv_cnn": {"parameters": 100_000, "gflops": 0.01, "size_mb": 0.4},
+}
+LATENCY = {"tiny_resnet": 4.0, "two_conv_cnn": 0.5}  # ms
+
+
 def stored_study(store: Store, base: Path, name: str = "made", trials: int = 60) -> Study:
     """Return a stored study of so many finished trials, the defaults first."""
     made = study.create(store, StudySpec.model_validate({"name": name, **SPEC}), base=base)
@@ -37,19 +44,30 @@ def stored_study(store: Store, base: Path, name: str = "made", trials: int = 60)
     return made
 
 
-def add_trials(made: Study, count: int) -> None:
-    """Add finished trials, drawn at random; learning rate and backbone decide how good they are."""
+def add_trials(made: Study, count: int, latency_on: str = "", slower: float = 1.0) -> None:
+    """Add finished trials, drawn at random; learning rate and backbone decide how good they are.
+
+    Args:
+        latency_on: device that the costs of inference were measured on; "": they were not.
+        slower: than latency is; above 1, other work disturbed it.
+    """
     stored, searched = made.optuna(), space.build(made.spec)
     first = len(stored.get_trials(deepcopy=False))
     rng = np.random.default_rng(first)
     defaults = [] if first else list(searched.defaults())
     stored.add_trials(
-        [_trial(rng, searched, default) for default in [*defaults, *[None] * count][:count]]
+        [
+            _trial(rng, searched, default, (latency_on, slower))
+            for default in [*defaults, *[None] * count][:count]
+        ]
     )
 
 
 def _trial(
-    rng: np.random.Generator, searched: space.Space, default: dict[str, object] | None
+    rng: np.random.Generator,
+    searched: space.Space,
+    default: dict[str, object] | None,
+    measured: tuple[str, float],
 ) -> optuna.trial.FrozenTrial:
     drawn = default or {each.name: _draw(rng, each.distribution) for each in searched.parameters}
     lr = float(drawn["lr"])  # type: ignore[arg-type]
@@ -69,12 +87,20 @@ def _trial(
                 "backbone": label,
                 "knobs": knobs.model_dump(mode="json"),
                 "parameters": 10_000,
-            },
+            }
+            | (_priced(label, *measured) if measured[0] else {}),
             "history": history,
             "seconds": {"train": float(rng.uniform(1, 3))},
         }
         | ({"default": label} if default else {"drawn": "random"}),
     )
+
+
+def _priced(label: str, device: str, slower: float) -> dict[str, object]:
+    ms = LATENCY[label] * slower
+    where = {"device_name": device, "precision": "float32", "threads": 1}
+    told = {"ms": ms, "p95_ms": 2 * ms, "runs": 100, "quiet": slower == 1.0, **where}
+    return {**COSTS[label], "architecture": label, "latency": told}
 
 
 def _draw(rng: np.random.Generator, distribution: optuna.distributions.BaseDistribution) -> object:

@@ -20,7 +20,7 @@ from filelock import FileLock
 
 from tunesvc import hostcache
 from tunesvc.errors import UsageError
-from tunesvc.hostcache import CacheFullError, Draft, Kept, entry
+from tunesvc.hostcache import CacheFullError, Draft, Kept, entry, trees
 
 ROWS = np.arange(60, dtype=np.float32).reshape(20, 3)
 OVERHEAD = 2**16 + 1000  # room that a new entry asks for beyond its data, and a bit
@@ -334,6 +334,59 @@ def test_what_is_in_use_stays(tmp_path: Path, forked: Callable[[Callable[[], Non
     kept(tmp_path, 1_000_000, "third")
     assert names(tmp_path) == {"in_use", "second.npy", "third.npy"}
     assert not second.array.any()
+
+
+def released(tree: Path) -> None:
+    """Let go of a folder, as the end of the process would."""
+    os.close(trees._held.pop(tree))
+
+
+@pytest.mark.usefixtures("small")
+def test_all_parts_of_a_cache_share_its_limit(tmp_path: Path) -> None:
+    """Decoded images, outputs of frozen stages, and what torch compiled: the least used goes first,
+    wherever it lies."""
+    step = tmp_path / "compiled" / "step"
+    hostcache.hold(step)
+    (step / "deep").mkdir(parents=True)
+    (step / "deep" / "code.so").write_bytes(bytes(1_000_000))
+    released(step)
+    kept(tmp_path / "features", 1_000_000, "outputs")
+    gc.collect()
+    kept(tmp_path, 1_000_000, "images")
+    gc.collect()
+    assert not step.exists()
+    assert names(tmp_path / "features") == {"outputs.npy"}
+    kept(tmp_path / "features", 1_000_000, "others")
+    gc.collect()
+    assert names(tmp_path / "features") == {"others.npy"}
+    kept(tmp_path / "features", 1_000_000, "more")
+    assert names(tmp_path / "features") == {"others.npy", "more.npy"}
+    assert not (tmp_path / "images.npy").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_what_a_process_has_compiled_stays_while_it_lives(
+    tmp_path: Path, forked: Callable[[Callable[[], None]], int]
+) -> None:
+    """It may read more of it at any time; when it is gone, and none else has it, so may be that."""
+    step = tmp_path / "compiled" / "step"
+
+    def use() -> None:
+        hostcache.hold(step)
+        step.mkdir()
+        (step / "code.so").write_bytes(bytes(3_000_000))
+        (tmp_path / "in_use").touch()
+        time.sleep(60)
+
+    user = forked(use)
+    while not (tmp_path / "in_use").exists():
+        time.sleep(0.01)
+    hostcache.trim(step.parent)
+    assert (step / "code.so").exists()
+    os.kill(user, signal.SIGKILL)
+    ended(user)
+    hostcache.trim(step.parent)
+    assert not step.exists()
 
 
 @pytest.mark.usefixtures("small")

@@ -1,4 +1,4 @@
-"""Successive halving and Hyperband, beside Optuna's own, on trials that run side by side."""
+"""Successive halving, Hyperband and the median rule, beside Optuna's own, side by side."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.pruners import BasePruner, HyperbandPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, SuccessiveHalvingPruner
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
@@ -47,8 +47,14 @@ class Lean(Counting):
         }
 
 
-def replay(pruner: BasePruner, direction: str, seed: int, storage: Any = None) -> list[Any]:
-    """Report random curves of 80 trials, six at a time in a random order; return each verdict."""
+def replay(
+    pruner: BasePruner, direction: str, seed: int, storage: Any = None, complete: float = 0
+) -> list[Any]:
+    """Report random curves of 80 trials, six at a time in a random order; return each verdict.
+
+    Args:
+        complete: this share of those that reach the last epoch is told as complete.
+    """
     study = optuna.create_study(
         study_name="replayed", direction=direction, pruner=pruner, storage=storage
     )
@@ -61,7 +67,10 @@ def replay(pruner: BasePruner, direction: str, seed: int, storage: Any = None) -
         value = round(rng.gauss(trial.number % 7, 1), 1)  # many are equal
         trial.report(math.nan if rng.random() < 0.03 else value, step)
         verdicts.append((trial.number, step, trial.should_prune()))
-        if verdicts[-1][2] or step == EPOCHS:
+        if step == EPOCHS and not verdicts[-1][2] and rng.random() < complete:
+            study.tell(trial, value)
+            running.remove(trial)
+        elif verdicts[-1][2] or step == EPOCHS:
             state = TrialState.PRUNED if rng.random() < 0.9 else TrialState.FAIL
             study.tell(trial, state=state)
             running.remove(trial)
@@ -89,6 +98,38 @@ def test_hyperbands_verdicts_are_optunas(first: int, factor: int, direction: str
     for storage in (InMemoryStorage(), Lean()):
         ours = replay(search.Hyperband(Brackets(first, EPOCHS, factor)), direction, 1, storage)
         assert ours == replay(HyperbandPruner(first, EPOCHS, factor), direction, 1)
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN")  # Optuna's
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize(("startup", "warmup", "interval"), [(5, 1, 1), (0, 0, 1), (1, 3, 4)])
+def test_the_median_s_verdicts_are_optunas(
+    startup: int, warmup: int, interval: int, direction: str
+) -> None:
+    """Report for report, where the study is read each time."""
+    for seed in range(3):
+        theirs = replay(MedianPruner(startup, warmup, interval), direction, seed, complete=0.9)
+        ours = search.Median(startup, warmup, interval, fresh_seconds=0)
+        assert replay(ours, direction, seed, complete=0.9) == theirs
+        assert 5 < sum(is_out for *_, is_out in theirs) < 80
+
+
+def test_the_median_is_asked_for_once_a_trial() -> None:
+    """And knows at a trial's first epoch what ended before it."""
+    storage = Counting()
+    study = optuna.create_study(
+        direction="maximize", storage=storage, pruner=search.Median(1, 1, 1, fresh_seconds=3600)
+    )
+    verdicts, asked = [], []
+    for value in (0.5, 0.4, 0.6, 0.55):
+        trial, before = study.ask(), storage.questions
+        for step in range(1, 6):
+            trial.report(value, step)
+            verdicts.append(trial.should_prune())
+        asked.append(storage.questions - before)
+        study.tell(trial, value)
+    assert verdicts == [False] * 5 + [True] * 5 + [False] * 10
+    assert asked == [1, 1, 1, 1]
 
 
 def reported(storage: Any, pruner: BasePruner, values: list[float], step: int) -> optuna.Study:

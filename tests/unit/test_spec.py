@@ -14,6 +14,7 @@ from tunesvc.errors import SpecError, UsageError
 from tunesvc.spec import (
     KNOBS,
     Choices,
+    ConfirmSpec,
     Fixed,
     FloatRange,
     IntRange,
@@ -25,6 +26,7 @@ from tunesvc.spec import (
     schema,
     yaml_file,
 )
+from tunesvc.spec.budget import Budget
 from tunesvc.spec.families import family
 from tunesvc.spec.load import dump
 
@@ -172,6 +174,16 @@ def test_a_windows_editors_file(tmp_path: Path) -> None:
         ("objective: [loss]", ["f.yaml:3:1: objective: must be a mapping of keys to values, and"]),
         ("keep: best-0", ["f.yaml:3:1: keep: must be all, or best-K such as best-3, and is 'b"]),
         ("keep: 3", ["f.yaml:3:1: keep: must be text, and is 3"]),
+        ("confirm: maybe", ["f.yaml:3:1: confirm: must be true or false, and is 'maybe'"]),
+        ("confirm:", ["f.yaml:3:1: confirm: must be true or false, and is empty (null)"]),
+        (
+            "confirm: {top: 0}",
+            ["f.yaml:3:11: confirm.top: must be greater than or equal to 1, and is 0"],
+        ),
+        (
+            "confirm: {seed: 3}",
+            ["f.yaml:3:11: confirm.seed: unknown key, did you mean 'seeds'?"],
+        ),
         (
             "leases: {seconds: 0.5}",
             ["f.yaml:3:10: leases.seconds: must be greater than or equal to 1, and is 0.5"],
@@ -476,8 +488,12 @@ def test_json_round_trip() -> None:
         "search_space.warmup=0",
         "budget.trials=31",
         "budget.hours=2",
+        "budget.gpu_hours=2",
+        "budget.epochs_total=200",
         "keep=all",
         "keep=best-7",
+        "confirm=true",
+        "confirm={top: 3}",
         "leases.seconds=5",
         "leases.stall_seconds=60",
         "leases.max_attempts=1",
@@ -512,6 +528,21 @@ def test_digest_ignores_where(setting: str) -> None:
 def test_digest_knows_what(setting: str) -> None:
     """The digest depends on everything that decides what is searched."""
     assert read(FULL, setting).digest != read(FULL).digest
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("false", None),
+        ("true", ConfirmSpec(top=5, seeds=5, ablation=True)),
+        ("{seeds: 3}", ConfirmSpec(top=5, seeds=3, ablation=True)),
+        ("{top: 2, ablation: false}", ConfirmSpec(top=2, seeds=5, ablation=False)),
+    ],
+)
+def test_what_is_run_again(written: str, meant: ConfirmSpec | None) -> None:
+    """Nothing unless the file says so; `true` is five configurations, five seeds, and the way."""
+    assert read(MINIMAL).confirmation is None
+    assert read(MINIMAL, f"confirm={written}").confirmation == meant
 
 
 @pytest.mark.parametrize("kind", ["asha", "hyperband", "median"])
@@ -648,3 +679,37 @@ def test_knob_refuses(knob: str, value: Any) -> None:
 def test_families(backbone: str, name: str) -> None:
     """A backbone's family follows from its name."""
     assert family(backbone) == name
+
+
+@pytest.mark.parametrize(
+    ("budget", "trials"),
+    [
+        ({}, 30),
+        ({"hours": 2}, 30),
+        ({"gpu_hours": 2}, None),
+        ({"epochs_total": 100}, None),
+        ({"epochs_total": 100, "trials": 12}, 12),
+        ({"hours": 2, "trials": None}, None),
+    ],
+)
+def test_trials_have_no_limit_of_their_own_where_another_budget_ends_the_study(
+    budget: dict[str, Any], trials: int | None
+) -> None:
+    """Left out beside device hours or epochs, or null; stored, it is read as it was."""
+    made = Budget.model_validate(budget)
+    assert made.trials == trials
+    assert Budget.model_validate(made.model_dump(mode="json")) == made
+
+
+@pytest.mark.parametrize(
+    ("budget", "why"),
+    [
+        ({"trials": None}, "never ends"),
+        ({"epochs_total": 4, "epochs": 5}, "less than one trial's epochs"),
+        ({"gpu_hours": 0}, "greater than 0"),
+    ],
+)
+def test_budgets_that_make_no_sense(budget: dict[str, Any], why: str) -> None:
+    """None that never ends, none that no trial fits in."""
+    with pytest.raises(ValidationError, match=why):
+        Budget.model_validate(budget)

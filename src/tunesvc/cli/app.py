@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from tunesvc.cli import confirm, govern, inspect, machine, report, studies, tidy
+from tunesvc.cli import (
+    access,
+    confirm,
+    cost,
+    govern,
+    health,
+    inspect,
+    machine,
+    report,
+    serve,
+    server,
+    studies,
+    tidy,
+    up,
+)
 
 app = typer.Typer(
     name="tunesvc",
@@ -36,7 +50,7 @@ def _root(
 
 
 for _name, _command in (
-    ("up", machine.up),
+    ("up", up.up),
     ("new-study", studies.new_study),
     ("check", studies.check),
     ("worker", machine.worker),
@@ -52,9 +66,15 @@ for _name, _command in (
     ("stop", govern.stop),
     ("delete", tidy.delete),
     ("gc", tidy.gc),
-    ("dashboard", machine.dashboard),
+    ("dashboard", serve.dashboard),
+    ("cost", cost.cost),
     ("pretrain", machine.pretrain),
     ("schema", studies.schema),
+    ("secrets", server.secrets),
+    ("migrate", server.migrate),
     ("doctor", machine.doctor),
 ):
     app.command(_name)(_command)
+
+app.add_typer(access.user, name="user")
+app.add_typer(health.health, name="health")

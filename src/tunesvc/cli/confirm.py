@@ -178,7 +178,9 @@ class _Watch:
         from tunesvc import leases
         from tunesvc.cli.govern import serves
 
-        if any(serves(worker, name) for worker in leases.workers(self.made.store.engine)):
+        names = [name, *([self.made.name] if self.made.spec.confirmation else [])]
+        known = leases.workers(self.made.store.engine)
+        if any(serves(worker, each) for worker in known for each in names):
             self._alone_since = None
             return False
         if self.no_worker:
@@ -194,7 +196,7 @@ class _Watch:
         return False
 
     def _fleet(self, name: str, progress: Progress | None) -> Fleet:
-        from tunesvc.cli.machine import bury
+        from tunesvc.cli.up import bury
         from tunesvc.up import Fleet, placements
 
         devices = placements(self.workers, self.device)

@@ -157,7 +157,7 @@ def _tell_all(name: str, storage: str | None) -> list[Worker]:
     Raises:
         StudyError: there is no such study.
     """
-    from tunesvc import study
+    from tunesvc import confirm, study
     from tunesvc.errors import StorageError
     from tunesvc.storage import open_store, server
     from tunesvc.storage.address import given
@@ -167,7 +167,8 @@ def _tell_all(name: str, storage: str | None) -> list[Worker]:
             return []  # where no server runs, no worker does
         with open_store(storage) as store:
             opened = study.open_study(store, name)
-            study.stop(opened)
+            for each in (opened, *confirm.asked([opened])):  # the same workers serve both
+                study.stop(each)
             return _out_of_reach(opened)
     except StorageError as error:
         typer.echo(f"workers on other hosts were not told: {error.what} ({error.why})", err=True)

@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from tunesvc.errors import StudyError
     from tunesvc.leases import Worker
     from tunesvc.storage import Store
-    from tunesvc.study import Status
+    from tunesvc.study import Status, Study
+
+    Told = dict[str, Status | StudyError]  # by the name of the study
 
 
 def list_(storage: Storage = None, as_json: Json = False) -> None:
-    """List the studies, oldest first."""
+    """List the studies, oldest first; beneath each, the one that confirms it."""
     from tunesvc import study
     from tunesvc.cli import show
     from tunesvc.storage import open_store
 
     with open_store(storage) as store:
-        found = {name: _status(store, name) for name in study.names(store)}
+        found = _beneath({name: _status(store, name) for name in study.names(store)})
     if as_json:
         print_json([_study_as_json(name, told) for name, told in found.items()])
     elif not found:
@@ -48,6 +50,22 @@ def _status(store: Store, name: str) -> Status | StudyError:
         return error
 
 
+def _beneath(found: Told) -> Told:
+    """Return the same studies, each followed by the one that confirms it."""
+    places = {name: place for place, name in enumerate(found)}
+
+    def order(name: str) -> tuple[int, bool]:
+        of = _confirmed(found[name])
+        return places.get(of, places[name]), of in places
+
+    return {name: found[name] for name in sorted(found, key=order)}
+
+
+def _confirmed(told: Status | StudyError) -> str:
+    """Return the name of the study that this one confirms; "" where it confirms none."""
+    return "" if isinstance(told, Exception) else told.confirms
+
+
 def _study_as_json(name: str, told: Status | StudyError) -> dict[str, Any]:
     if isinstance(told, Exception):
         return {"study": name, "state": "unreadable", "why": told.why}
@@ -60,9 +78,11 @@ def _row(name: str, told: Status | StudyError) -> tuple[str, ...]:
     if isinstance(told, Exception):
         return name, "unreadable", *("–",) * 4
     best = "–" if told.best is None else f"{told.metric} {told.best.value:.4f}"
-    done = f"{told.finished}/{told.budget_trials}"
+    done = show.done(told)
     left = "–" if told.eta_seconds is None else show.duration(told.eta_seconds)
-    return told.study, told.state, done, str(told.trials["running"]), left, best
+    if told.confirms:  # its best single run is only the luckiest
+        name, best = f"  {name}", f"confirms {told.confirms}"
+    return name, told.state, done, str(told.trials["running"]), left, best
 
 
 def status(
@@ -93,7 +113,19 @@ def status(
         show.print_status(now)
 
 
-def best(name: StudyName, storage: Storage = None, as_json: Json = False) -> None:
+def best(
+    name: StudyName,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--where",
+            help='The best of what fits: "latency_ms <= 3 and params_m <= 6"; costs and metrics.',
+            metavar="CAPS",
+        ),
+    ] = None,
+    storage: Storage = None,
+    as_json: Json = False,
+) -> None:
     """Show the best trial of a study and the table of backbone × strategy."""
     from tunesvc import study
     from tunesvc.cli import show_results
@@ -101,11 +133,32 @@ def best(name: StudyName, storage: Storage = None, as_json: Json = False) -> Non
     from tunesvc.storage import open_store
 
     with open_store(storage) as store:
-        found = results(study.open_study(store, name))
+        opened = study.open_study(store, name)
+        if where is not None:
+            _best_that_fits(opened, where, as_json)
+            return
+        found = results(opened)
     if as_json:
         print_json(found.as_json())
     else:
         show_results.print_results(found)
+
+
+def _best_that_fits(opened: Study, where: str, as_json: bool) -> None:
+    from tunesvc.analysis.feasible import feasible, known
+    from tunesvc.cli.show_feasible import print_feasible
+    from tunesvc.results import trials
+    from tunesvc.spec import caps
+
+    table = trials(opened)
+    found = feasible(table, caps.parse(where, known(table)))
+    if as_json:
+        print_json(
+            {"study": table.study, "metric": table.metric, "direction": table.direction}
+            | found.as_json()
+        )
+    else:
+        print_feasible(found, table)
 
 
 def workers(storage: Storage = None, as_json: Json = False) -> None:

@@ -26,12 +26,26 @@ Name = Annotated[str | None, typer.Option("--name", help="Name of the study; def
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; default: the best there is.")
 ]
+WorkerDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="cpu, cuda, cuda:1, mps; free: the first accelerator that no other worker of this "
+        "host holds, waiting for one if need be. Default: the best there is.",
+    ),
+]
 Compile = Annotated[
     Literal["auto", "on", "off"],
     typer.Option(
         "--compile",
         help="Compile training steps (torch.compile): auto: where this machine has measured that "
         "it pays, or 15 minutes of training are left to find out; on: wherever possible.",
+    ),
+]
+NoEstimate = Annotated[
+    bool,
+    typer.Option(
+        "--no-estimate", help="Do not try, for some seconds, how long the study will take."
     ),
 ]
 StudyName = Annotated[str, typer.Argument(help="Name of the study.", metavar="STUDY")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +92,26 @@ def params(values: Mapping[str, Any]) -> str:
 
 def counts(status: Status) -> str:
     """Return how many trials are in which state, on one line."""
-    parts = [f"{status.finished}/{status.budget_trials} trials"]
+    parts = [f"{done(status)} trials"]
     for state in ("complete", "pruned", "fail", "running", "waiting"):
         number = status.trials[state]
         parts += [f"{number} {state}"] if number else []
     return ", ".join(parts)
+
+
+def done(status: Status) -> str:
+    """Return how many trials have ended, `3/30`; or `3`, where their number has no limit."""
+    most = status.budget_trials
+    return str(status.finished) if most is None else f"{status.finished}/{most}"
+
+
+def spent(status: Status) -> str:
+    """Return what is spent of the budgets besides trials, on one line; "" where there is none."""
+    units = {"hours": "hours", "gpu_hours": "device hours", "epochs_total": "epochs"}
+    budget, used = status.budget, status.spent
+    return ", ".join(
+        f"{used[key]:.4g} of {budget[key]:g} {unit}" for key, unit in units.items() if key in budget
+    )
 
 
 def best_line(status: Status) -> str:
@@ -155,7 +171,8 @@ class Progress:
             console.print(self._best, markup=False)
         if counts(status) != self._counts:
             self._counts = counts(status)
-            console.print(f"{self._counts}; {pace(status)}", markup=False)
+            told = (self._counts, spent(status), pace(status))
+            console.print("; ".join(filter(None, told)), markup=False)
 
 
 class _Notes(logging.Handler):
@@ -176,13 +193,20 @@ def _live() -> Live:
 
 def _picture(status: Status, width: int) -> Group:
     bar = Table.grid()  # a bar alone ends without a new line
-    bar.add_row(ProgressBar(total=status.budget_trials, completed=status.finished, width=20))
+    bar.add_row(ProgressBar(total=1, completed=_share(status), width=20))
     return Group(
         Text(counts(status)),
+        *([Text(spent(status))] if spent(status) else []),
         Text(pace(status)),
         *([bar] if width >= 60 else []),
         Text(best_line(status), style="green"),
     )
+
+
+def _share(status: Status) -> float:
+    """Return how much is done, 0 to 1: of the trials, or of the budget that ends first."""
+    used = status.spent | {"trials": status.finished}
+    return min(1.0, max(used[key] / most for key, most in status.budget.items() if most))
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -196,11 +220,27 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     wide.print(made)
 
 
+def wrapped(told: str, start: str = "") -> None:
+    """Print words in the width of the terminal, the lines after the first below its words."""
+    lines = textwrap.fill(
+        told,
+        max(console.width, len(start) + 20),
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    console.print(lines.replace(GLUE, " "), markup=False)
+
+
 def print_status(status: Status) -> None:
     """Print how far a study is."""
     why = f": {status.why}" if status.why else ""
-    console.print(f"study {status.study}: {status.state}{why}", markup=False)
+    of = f"; it runs the best of {status.confirms} again" if status.confirms else ""
+    console.print(f"study {status.study}: {status.state}{why}{of}", markup=False)
     console.print(f"  {counts(status)}{_takeovers(status)}", markup=False)
+    if spent(status):
+        console.print(f"  spent: {spent(status)}", markup=False)
     console.print(f"  {best_line(status)}", markup=False)
     if status.state == "open" and not status.trials["running"]:
         again = f"tunesvc worker --study {status.study} --until-done"
@@ -212,7 +252,7 @@ def print_status(status: Status) -> None:
             f"  go on with:  {_mended(status)}tunesvc resume {status.study}", markup=False
         )
     elif status.why:
-        more = "tunesvc up FILE --set budget.hours=…"
+        more = f"tunesvc up FILE --set budget.{status.over}=…"
         console.print(f"  give it more with:  {more}", markup=False)
 
 

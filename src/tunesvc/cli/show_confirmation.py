@@ -38,10 +38,9 @@ def _lines(found: Confirmation) -> Iterable[str]:
     if isinstance(found.bought_test, Comparison):
         yield f"  on the test split: {_compared(found.bought_test, found)}"
     if isinstance(found.curse, Estimate):
-        yield (
-            f"winner's curse: the study's best promised {_with_ends(found.curse, found)} more than "
-            "new seeds found"
-        )
+        side = "too much" if found.curse.value >= 0 else "too little"
+        gap = _with_ends(found.curse, found)
+        yield f"winner's curse: {found.favourite}, the study's best, had promised {side}: {gap}"
     yield f"noise: {_noise(found)}"
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tunesvc.cli.show import GLUE, console, counts, flat, params, table
+from tunesvc.cli.show import GLUE, console, counts, flat, params, table, wrapped
 
 if TYPE_CHECKING:
     from tunesvc.analysis import Cell
@@ -37,31 +36,18 @@ def print_results(found: Results) -> None:
     console.print()
     columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
     table(columns, (_strategy_row(row) for row in found.table))
-    _wrapped(LEGEND, "")
+    wrapped(LEGEND)
     if found.league:
         console.print()
         table(
             ("backbone", "l2", f"linear probe: {status.metric}", "seconds"),
             (_league_row(each, status.metric) for each in found.league),
         )
-        _wrapped(LEAGUE, "")
+        wrapped(LEAGUE)
 
 
 def _entry(name: str, told: str) -> None:
-    _wrapped(told, f"  {name:<12}")
-
-
-def _wrapped(told: str, start: str) -> None:
-    """Print words in the width of the terminal, the lines after the first below its words."""
-    lines = textwrap.fill(
-        told,
-        max(console.width, len(start) + 20),
-        initial_indent=start,
-        subsequent_indent=" " * len(start),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    console.print(lines.replace(GLUE, " "), markup=False)
+    wrapped(told, f"  {name:<12}")
 
 
 def _untuned(found: Results) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesvc.cli.options import Json, Name, Settings, Storage, print_json
+from tunesvc.cli.options import Json, Name, NoEstimate, Settings, Storage, print_json
 
 if TYPE_CHECKING:
     from tunesvc.check import Report
@@ -28,6 +28,7 @@ def new_study(
     unchecked: Annotated[
         bool, typer.Option("--no-check", help="The data and weights are on other machines.")
     ] = False,
+    no_estimate: NoEstimate = False,
     data: Annotated[
         Path | None, typer.Option("--data", help="Without a file: your folder of images.")
     ] = None,
@@ -53,6 +54,8 @@ def new_study(
             path = _write(data, backbones, preset, trials, name, into, home)
         spec = load(path, name=name, settings=settings or ())
     report = None if unchecked else checked(spec, home)
+    if report and not no_estimate:
+        tell_duration(report, spec, home)
     if dry_run:
         from tunesvc.cli.show import print_report
 
@@ -64,13 +67,38 @@ def new_study(
 
     with open_store(storage) as store:
         made = create(store, spec, home, report)
-    typer.echo(f"study {made.name} is ready: {spec.budget.trials} trials on "
-               f"{len(spec.backbones)} backbone(s)")  # fmt: skip
+        ready = _takers(store, made.name)
+    typer.echo(f"study {made.name} is ready: {_amount(spec)} on {len(spec.backbones)} backbone(s)")
+    if ready:
+        typer.echo(
+            f"{ready} worker(s) take its trials; watch them:  tunesvc status {made.name} --watch"
+        )
+        return
     again = [*(["--name", name] if name and file else []),
              *(f"--set={setting}" for setting in settings or ())]  # fmt: skip
     up = shlex.join(["tunesvc", "up", str(path), *again])
     typer.echo(f"start workers on this machine:  {up}")
     typer.echo(f"or on any:                      tunesvc worker --study {made.name}")
+
+
+def _takers(store: Store, name: str) -> int:
+    """Return how many workers, of all hosts, take a study's trials."""
+    from tunesvc.leases import workers
+
+    served = (each.studies for each in workers(store.engine) if not each.is_lost)
+    return sum(not studies or name in studies for studies in served)
+
+
+def _amount(spec: StudySpec) -> str:
+    """Return how much a study may take: `30 trials`, `500 epochs, 8 hours`."""
+    budget = spec.budget
+    units = {
+        "trials": budget.trials,
+        "epochs": budget.epochs_total,
+        "device hours": budget.gpu_hours,
+        "hours": budget.hours,
+    }
+    return ", ".join(f"{most:g} {unit}" for unit, most in units.items() if most is not None)
 
 
 def create(store: Store, spec: StudySpec, base: Path, report: Report | None) -> Study:
@@ -89,6 +117,22 @@ def checked(spec: StudySpec, base: Path) -> Report:
     if report.problems:
         raise _all(report)
     return report
+
+
+def tell_duration(
+    report: Report, spec: StudySpec, base: Path, devices: list[str] | None = None
+) -> None:
+    """Print how long the study takes, or why nobody can tell; it is added to the report.
+
+    Args:
+        devices: of its workers; None: as `up` places them.
+    """
+    from tunesvc.check import tell
+    from tunesvc.up import placements
+
+    tell(report, spec, base.absolute(), devices or placements(None, None))
+    found = report.facts["estimate"]
+    typer.echo(found["about"] or f"no estimate of how long it takes: {found['why']}")
 
 
 def _all(report: Report) -> Exception:
@@ -179,15 +223,20 @@ def _refuse_unknown(backbones: list[str]) -> None:
 def check(
     file: Annotated[Path, typer.Argument(help="Study file.")],
     settings: Settings = None,
+    no_estimate: NoEstimate = False,
     as_json: Json = False,
 ) -> None:
-    """Look at everything that can be known before a device is touched."""
+    """Look at everything that can be known before it begins, and how long it may take here."""
     from tunesvc.check import check as look
+    from tunesvc.check import tell
     from tunesvc.cli.show import print_report
     from tunesvc.spec import load
+    from tunesvc.up import placements
 
     spec = load(file, settings=settings or ())
     report = look(spec, file.parent.absolute())
+    if not no_estimate:
+        tell(report, spec, file.parent.absolute(), placements(None, None))
     if as_json:
         print_json(report.as_json())
     else:

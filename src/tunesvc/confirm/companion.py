@@ -68,6 +68,7 @@ def write(study: Study, chosen: Sequence[Chosen], runs: Sequence[GivenRun]) -> S
         "name": study.name + SUFFIX,
         "description": f"the best of {study.name}, run again with new seeds",
         "pruner": {"kind": "none"},
+        "confirm": False,
         "sampler": {
             "kind": "given",
             "configurations": {each.candidate.name: each.written() for each in chosen},
@@ -91,7 +92,8 @@ def write(study: Study, chosen: Sequence[Chosen], runs: Sequence[GivenRun]) -> S
 def is_crowded(found: Study) -> bool:
     """Whether trials that somebody else put there leave too few for its own."""
     own = listed(found)
-    return own is not None and found.spec.budget.trials < len(own.runs) + _strangers(found)
+    allowed = studies.limit(found.spec)  # always given: see `write`
+    return own is not None and (allowed or 0) < len(own.runs) + _strangers(found)
 
 
 def _named(study: Study) -> Study | None:

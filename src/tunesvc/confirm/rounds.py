@@ -139,5 +139,6 @@ def _notes(study: Study) -> list[str]:
     now = studies.status(study)
     if now.state == "done":
         return []
-    begun = f"{now.finished} of {now.budget_trials} trials have ended"
+    of = "" if now.budget_trials is None else f" of {now.budget_trials}"
+    begun = f"{now.finished}{of} trials have ended"
     return [f"{study.name} is not done ({begun}): what it finds meanwhile is confirmed, too"]

@@ -7,9 +7,9 @@ mark, the length of the notes, and a CRC-32 of everything before. NumPy reads it
 - Whole or absent: written as a draft, synced, sealed, and only then renamed. What a killed maker
   leaves is a draft, whose lock died with it; the next who needs room removes it.
 - Sound: the CRC is compared when a process first opens an entry; a damaged one is made anew.
-- Bounded: all entries of a folder together take `TUNESVC_CACHE_GB` at most (default 20). For a new
-  one the disk space is taken before anything is computed, and the entries that were not used for
-  longest go, unless a process has them open.
+- Bounded: a cache and its parts (decoded images, outputs of frozen stages, compiled steps) together
+  take `TUNESVC_CACHE_GB` at most (default 20). For a new entry the disk space is taken before
+  anything is computed, and what was not used for longest goes, unless a process has it open.
 
 Why: 2026-11: CRC-32 guards against decayed disks and torn files, not against forgers, who could
 as well change the weights. It is the quickest checksum of the standard library: 1.1 GB/s on one
@@ -20,7 +20,8 @@ memory mapping keeps open, so it ends when the last tensor on it is gone, howeve
 """
 
 from tunesvc.hostcache.entry import Kept
-from tunesvc.hostcache.making import Draft, fetch
+from tunesvc.hostcache.making import Draft, fetch, trim
 from tunesvc.hostcache.room import CacheFullError, limit_bytes
+from tunesvc.hostcache.trees import hold
 
-__all__ = ["CacheFullError", "Draft", "Kept", "fetch", "limit_bytes"]
+__all__ = ["CacheFullError", "Draft", "Kept", "fetch", "hold", "limit_bytes", "trim"]

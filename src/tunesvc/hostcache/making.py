@@ -7,7 +7,7 @@ import math
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from numpy.typing import DTypeLike, NDArray
 
 from tunesvc.hostcache.entry import Kept, header, mapped, open_entry, seal
-from tunesvc.hostcache.room import make_room
+from tunesvc.hostcache.room import make_room, whole
 
 _NOTES_BYTES = 2**16  # room that is taken for notes; more of them find it or do not
 _LOOK_SECONDS = 1.0  # how often who waits for another looks up
@@ -32,7 +32,7 @@ class Draft:
     def __init__(self, file: Path) -> None:
         self._file, self._path = file, file.with_name(f".{file.stem}.part")
         self._rows, self._crc = 0, 0
-        with _alone(file.parent / "room.lock"):
+        with _alone(_room(file.parent)):
             self._path.unlink(missing_ok=True)  # a dead maker's
             self._out = self._path.open("x+b")
             fcntl.flock(self._out, fcntl.LOCK_EX)
@@ -46,8 +46,8 @@ class Draft:
         """
         self._dtype, self._shape = np.dtype(dtype), tuple(shape)
         size = math.prod(self._shape) * self._dtype.itemsize + _NOTES_BYTES
-        with _alone(self._file.parent / "room.lock"):
-            make_room(self._file.parent, size)
+        with _alone(_room(self._file.parent)):
+            make_room(whole(self._file.parent), size)
             _allocate(self._out, size)
         self._out.write(header(self._dtype, self._shape))
 
@@ -101,6 +101,20 @@ def fetch(
         return opened
     with _alone(folder / f"{name}.lock", tick):
         return open_entry(file, tick) or _made(file, make)
+
+
+def trim(folder: Path) -> None:
+    """Remove what was not used for longest until the limit is kept, or all that is left is in use.
+
+    Args:
+        folder: any of the cache, in which something else than entries has grown.
+    """
+    with suppress(OSError), _alone(_room(folder)):
+        make_room(whole(folder), 0)
+
+
+def _room(folder: Path) -> Path:
+    return whole(folder) / "room.lock"
 
 
 def _made(file: Path, make: Callable[[Draft], Mapping[str, Any]]) -> Kept:

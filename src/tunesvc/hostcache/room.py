@@ -1,4 +1,4 @@
-"""How much the entries of a folder may take, and which go when there is no room."""
+"""How much a cache may take, and what goes when there is no room."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ import fcntl
 import logging
 import math
 import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunesvc.errors import UsageError
+from tunesvc.hostcache import trees
 
 _log = logging.getLogger("tunesvc.hostcache")
 
+PARTS = ("features",)  # folders of entries beside a cache's own
+TREES = "compiled"  # the folder of another library's folders
 _DEFAULT_GB = 20.0
 
 
@@ -21,7 +27,7 @@ class CacheFullError(OSError):
 
 
 def limit_bytes() -> int:
-    """Return how much all entries together may take: `TUNESVC_CACHE_GB`, in 10⁹ bytes.
+    """Return how much a cache may take, with all its parts: `TUNESVC_CACHE_GB`, in 10⁹ bytes.
 
     Raises:
         UsageError: it is not a number, or below zero.
@@ -40,28 +46,60 @@ def limit_bytes() -> int:
     return int(gigabytes * 1e9)
 
 
-def make_room(folder: Path, size: int) -> None:
-    """Remove dead drafts, then entries, until `size` more bytes keep within the limit."""
+def whole(folder: Path) -> Path:
+    """Return the cache that a folder is part of; all its parts share one limit."""
+    return folder.parent if folder.name in (*PARTS, TREES) else folder
+
+
+def make_room(cache: Path, size: int) -> None:
+    """Remove dead drafts, then what was not used for longest, until `size` more bytes fit.
+
+    Raises:
+        CacheFullError: they do not.
+    """
     limit = limit_bytes()
-    for draft in folder.glob(".*.part"):
+    folders = [cache, *(cache / part for part in PARTS)]
+    for draft in _files(folders, ".*.part"):
         remove_if_unused(draft)
-    entries = {file: file.stat() for file in folder.glob("*.npy")}
-    drafts = sum(file.stat().st_size for file in folder.glob(".*.part"))
-    taken = drafts + sum(status.st_size for status in entries.values())
+    items = [*map(_entry, _files(folders, "*.npy")), *_trees(cache / TREES)]
+    drafts = sum(map(_size, _files(folders, ".*.part")))
+    taken = drafts + sum(item.bytes for item in items)
     if size > limit:
-        entries = {}  # no eviction would help
-    for file in sorted(entries, key=lambda file: entries[file].st_atime_ns):
+        items = []  # no eviction would help
+    for item in sorted(items, key=lambda item: item.used):
         if taken + size <= limit:
             break
-        if remove_if_unused(file):
-            _log.info("%s was not used for longest: removed", file)
-            taken -= entries[file].st_size
+        if item.remove(item.path):
+            _log.info("%s was not used for longest: removed", item.path)
+            taken -= item.bytes
     if taken + size > limit:
         raise CacheFullError(
             errno.ENOSPC,
             f"{size / 1e9:.3g} GB are needed, of {limit / 1e9:.3g} GB that TUNESVC_CACHE_GB allows"
             + (f"; {taken / 1e9:.3g} GB are in use" if size <= limit else ""),
         )
+
+
+@dataclass(frozen=True)
+class _Item:
+    path: Path
+    bytes: int
+    used: int  # last, ns
+    remove: Callable[[Path], bool]
+
+
+def _files(folders: Sequence[Path], pattern: str) -> list[Path]:
+    return [file for folder in folders for file in folder.glob(pattern)]
+
+
+def _entry(file: Path) -> _Item:
+    status = file.stat()
+    return _Item(file, status.st_size, status.st_atime_ns, remove_if_unused)
+
+
+def _trees(folder: Path) -> list[_Item]:
+    known = trees.trees(folder).items()
+    return [_Item(tree, size, used, trees.remove_if_unused) for tree, (size, used) in known]
 
 
 def remove_if_unused(file: Path) -> bool:
@@ -75,3 +113,9 @@ def remove_if_unused(file: Path) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _size(file: Path) -> int:
+    with suppress(FileNotFoundError):  # it was finished just now
+        return file.stat().st_size
+    return 0

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine
 
 from tunesvc import trips
 from tunesvc.leases import sql
+from tunesvc.leases.limits import UNLIMITED, Limits
 
 FAILURES_IN_A_ROW = 3  # of one study, alike: it is paused
 WINDOW = 64  # so many given configurations travel with a claim
@@ -35,7 +36,7 @@ class Lease:
 
     Args:
         resumed: the trial was begun before, by whomever.
-        is_over: the budget's hours are: it is only to be told.
+        over: the budget that has ended, by its key in the study file: it is only to be told.
         epoch: the last that was finished and kept, when it was claimed.
         started_at: when this claim created the trial (UTC, as Optuna stores it); None: it was
             there before, and may hold anything.
@@ -47,10 +48,15 @@ class Lease:
     number: int
     token: int
     resumed: bool
-    is_over: bool = False
+    over: str = ""
     epoch: int = 0
     started_at: datetime | None = None
     given: Given | None = field(default=None, compare=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a budget had ended."""
+        return bool(self.over)
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class Nothing:
     """There is no trial to run. It is false, as a lease is true.
 
     Args:
-        why: the study is gone (deleted), paused, or stopped for this worker; its hours are over, or
-            its trials spent; or a spare one was asked for, and others would go without.
+        why: the study is gone (deleted), paused, or stopped for this worker; its time is over, or
+            its trials are spent, or the epochs for one more; or a spare one was asked for, and
+            others would go without.
         under_way: so many trials of the study have a lease: they run, or wait to be taken over.
     """
 
@@ -75,24 +82,19 @@ class Terms:
     """What a study's file says of its trials.
 
     Args:
-        trials: so many may be begun.
-        hours: none is begun later than this after the first.
+        trials: so many may be begun; None: as many as the limits allow.
+        limits: of what they take together.
         seconds: a lease that is not renewed for so long is free.
         max_attempts: a trial is told FAIL when so many in a row ended badly without a new epoch.
         given: configurations that run before the sampler's, in this order.
     """
 
-    trials: int
-    hours: float | None = None
+    trials: int | None
+    limits: Limits = UNLIMITED
     seconds: float = 30.0
     stall_seconds: float = 300.0
     max_attempts: int = 3
     given: Sequence[Given] = ()
-
-    @property
-    def seconds_allowed(self) -> float | None:
-        """The hours, in seconds."""
-        return None if self.hours is None else self.hours * 3600
 
 
 class LeaseLost(Exception):  # noqa: N818 (a message to whoever runs the trial, nobody's error)
@@ -143,7 +145,7 @@ def _asked(claimant: Claimant, study_id: int, terms: Terms, first: int) -> dict[
         "worker_id": claimant.worker_id,
         "held": list(claimant.held),
         "trials": terms.trials,
-        "seconds_allowed": terms.seconds_allowed,
+        **terms.limits.arguments(),
         "seconds": terms.seconds,
         "first_given": first,
         "all_given": len(terms.given),
@@ -161,7 +163,7 @@ def _lease(study_id: int, found: Mapping[str, Any], terms: Terms) -> Lease:
         number=found["number"],
         token=found["token"],
         resumed=found["resumed"],
-        is_over=found["is_over"],
+        over=found["over"],
         epoch=found["epoch"],
         started_at=None if began is None else datetime.fromisoformat(began),
         given=terms.given[index] if is_given else None,
@@ -228,9 +230,10 @@ def fail(
     and the rest of the budget is to be kept for when it is mended.
     """
     told = _tell(reasons)
-    set_attributes(connection, trial_id, {"reason": told, "failure": alike})
     connection.execute(sql.TELL, {"trial_id": trial_id, "state": "FAIL"})
-    connection.execute(sql.END_LEASE, {"trial_id": trial_id})
+    epochs = connection.execute(sql.END_LEASE, {"trial_id": trial_id}).scalar_one()
+    known = {"reason": told, "failure": alike, "epochs_finished": epochs}
+    set_attributes(connection, trial_id, known)
     which = {"study_id": study_id, "count": FAILURES_IN_A_ROW}
     latest = [_masked(row.failure) for row in connection.execute(sql.LAST_TOLD, which)]
     if alike and latest == [_masked(json.dumps(alike))] * FAILURES_IN_A_ROW:

@@ -7,7 +7,8 @@ from datetime import datetime
 
 from sqlalchemy import Engine, TextClause
 
-from tunesvc.leases import sql
+from tunesvc.leases import sql, sql_back
+from tunesvc.leases.limits import UNLIMITED, Limits, Spent
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,21 @@ class Standing:
     Args:
         why: it is paused; empty if a person asked for it.
         takeovers: of trials whose workers were lost.
-        is_over: the budget's hours have passed since its first trial.
+        over: the budget that allows no trial more, by its key in the study file; empty: none. Of
+            the epochs those that trials under way have reserved may still come free.
+        room: trials that there are epochs for now; None: any number.
     """
 
     paused: bool
     why: str
     takeovers: int
-    is_over: bool
+    over: str
+    room: int | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a budget allows no trial more."""
+        return bool(self.over)
 
 
 @dataclass(frozen=True)
@@ -50,11 +59,14 @@ class Worker:
     is_lost: bool
 
 
-def standing(engine: Engine, study_id: int, hours: float | None = None) -> Standing | None:
+class Overspent(Exception):  # noqa: N818 (a message to whoever puts trials back)
+    """All trials under way would need more epochs than there are."""
+
+
+def standing(engine: Engine, study_id: int, limits: Limits = UNLIMITED) -> Standing | None:
     """Return how a study stands with its workers; None where there is no such study."""
     with engine.connect() as connection:
-        allowed = None if hours is None else hours * 3600
-        which = {"study_id": study_id, "seconds_allowed": allowed}
+        which = {"study_id": study_id} | limits.arguments()
         found = connection.execute(sql.STANDING, which).one_or_none()
     return None if found is None else Standing(**found._mapping)
 
@@ -74,14 +86,28 @@ def stop(engine: Engine, study_id: int) -> None:
     _order(engine, sql.STOP, study_id=study_id)
 
 
-def put_back(engine: Engine, study_id: int) -> list[int]:
-    """Let failed trials go on from their last checkpoints; return their ids."""
+def spent(engine: Engine, study_id: int) -> Spent:
+    """Return what the study's trials have taken up to now."""
+    with engine.connect() as connection:
+        return Spent(**connection.execute(sql.SPENT, {"study_id": study_id}).one()._mapping)
+
+
+def put_back(engine: Engine, study_id: int, limits: Limits = UNLIMITED) -> list[int]:
+    """Let failed trials go on from their last checkpoints; return their ids.
+
+    Raises:
+        Overspent: none was put back.
+    """
     with engine.begin() as connection:
         which = {"study_id": study_id}
         connection.execute(sql.KNOW_STUDY, which)
-        found = list(connection.scalars(sql.PUT_BACK, which))
+        connection.execute(sql_back.ALONE, which)
+        found = list(connection.scalars(sql_back.PUT_BACK, which))
         if found:
-            connection.execute(sql.NEW_GENERATION, which)
+            connection.execute(sql_back.NEW_GENERATION, which)
+            reserved = connection.scalar(sql_back.RESERVED, which | {"epochs_each": limits.epochs})
+            if limits.epochs_total is not None and reserved > limits.epochs_total:
+                raise Overspent
     return found
 
 

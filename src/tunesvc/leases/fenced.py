@@ -20,6 +20,7 @@ from sqlalchemy import Engine
 from tunesvc.leases import words
 from tunesvc.leases.claims import Lease, LeaseLost
 from tunesvc.leases.own import Draft, Own
+from tunesvc.leases.rungs import Rungs, values_at
 from tunesvc.leases.words import Word
 from tunesvc.leases.writing import Answer, write
 
@@ -52,7 +53,7 @@ class Fenced(BaseStorage):
     stay away from there.
 
     Args:
-        inner: what the rest of the study is read from; with rungs, a `storage.Lean`.
+        inner: what the rest of the study is read from; with rungs best a `storage.Lean`.
         is_rung: after which steps the pruner will ask for the values of the other trials.
     """
 
@@ -141,13 +142,18 @@ class Fenced(BaseStorage):
         value: float | None,
         steps: Mapping[int, float],
         attributes: Mapping[str, Any],
+        epoch: int = 0,
     ) -> Word:
-        """Return what `tell` says, for `tell_together`."""
+        """Return what `tell` says, for `tell_together`.
+
+        Args:
+            epoch: so many were finished, also where the last of them has no value.
+        """
         if value is None and state is TrialState.PRUNED:
             known = self.get_trial(self.lease.trial_id).intermediate_values
             value = words.last(dict(known) | dict(steps))
         values = () if value is None else (value,)
-        return Word(steps, attributes, state=state, values=values)
+        return Word(steps, attributes, epoch, state=state, values=values)
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
@@ -170,8 +176,8 @@ class Fenced(BaseStorage):
         with self._writing:
             self._brought = {}
             draft = self._own.draft(word)
-            if rungs := self._rungs(word):
-                question, known = self.inner.known_at(self.lease.study_id, rungs)  # type: ignore[attr-defined]
+            if (steps := self._rungs(word)) and isinstance(self.inner, Rungs):
+                question, known = self.inner.known_at(self.lease.study_id, steps)
                 draft = replace(draft, said=draft.said | question, known=known)
             yield draft
 
@@ -221,8 +227,7 @@ class Fenced(BaseStorage):
         """
         if (brought := self._brought.pop(step, None)) is not None:
             return brought
-        found: Mapping[int, float] = self.inner.values_at(study_id, step)  # type: ignore[attr-defined]
-        return found
+        return values_at(self.inner, study_id, step)
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
         """Return a trial's id."""

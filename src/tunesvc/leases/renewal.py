@@ -10,6 +10,10 @@ the server to say, when it is back.
 
 Why: 2026-11: a trial that was claimed ahead is not judged while it waits for its turn, and keeps no
 hung worker alive: those judge that are worked on, and all go with the first that stands still.
+
+Why: 2026-11: while leases are held it is this thread that shows that the process lives
+(`processes.pulse`), for so long as the shortest lease and one more try at Postgres take: who stands
+still for longer has lost its trials to others.
 """
 
 from __future__ import annotations
@@ -34,10 +38,11 @@ from tenacity import (
     wait_random_exponential,
 )
 
-from tunesvc import trips
+from tunesvc import processes, trips
 from tunesvc.errors import REPLACE
 from tunesvc.leases import claims, sql
 from tunesvc.leases.claims import Lease, LeaseLost, Terms
+from tunesvc.leases.limits import UNLIMITED
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +64,7 @@ class Watch:
     beats: int = 0
     is_training: bool = False  # batches are to be expected
     is_waiting: bool = False  # claimed ahead: not begun yet
-    is_over: bool = False  # the budget's hours are: the epoch under way is the last
+    over: str = ""  # the budget that has ended: the epoch under way is the last
     is_lost: bool = False
     leave: str = ""
     claimed: float = field(default_factory=time.monotonic, repr=False)  # when, on this clock
@@ -67,6 +72,11 @@ class Watch:
     changed: threading.Event = field(default_factory=threading.Event, repr=False)
     _seen: int = field(default=-1, repr=False)
     _still_seconds: float = field(default=0.0, repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a budget has ended."""
+        return bool(self.over)
 
     def begin(self) -> None:
         """Tell that its turn has come: from now on it has to advance."""
@@ -147,6 +157,7 @@ class Renewal(threading.Thread):
         while not self._ended.is_set():
             if self._changed.wait(max(0.0, self._due() - time.monotonic())):
                 self._changed.clear()
+                self._show_life()
             else:
                 self._persist()
         self._disconnect()
@@ -166,7 +177,7 @@ class Renewal(threading.Thread):
             wait=wait_random_exponential(multiplier=0.1, max=2.0),
             stop=stop_when_event_set(self._ended),
             sleep=sleep_using_event(self._ended),
-            before_sleep=lambda _: self._revive(),
+            before_sleep=lambda _: self._wait(),
             reraise=True,
         )
         try:
@@ -175,6 +186,16 @@ class Renewal(threading.Thread):
             log.debug("the last renewal was not answered", exc_info=True)
         except Exception:  # a bug of ours must not silence the thread: the trial would be lost
             log.exception("a renewal failed; it is tried again")
+
+    def _wait(self) -> None:
+        self._revive()
+        self._show_life()
+
+    def _show_life(self) -> None:
+        """Show that the process lives; without a lease, whoever looks for one does."""
+        if watches := self.watches():
+            shortest = min(watch.terms.seconds for watch in watches)
+            processes.pulse(shortest + processes.TRY_SECONDS)
 
     def _look(self) -> None:
         now, watches = time.monotonic(), self.watches()
@@ -191,6 +212,7 @@ class Renewal(threading.Thread):
         if not self.is_reachable:
             log.warning("Postgres answers again; the lease is renewed")
         self.is_reachable = True
+        self._show_life()
 
     def _has_forgotten(self, watches: list[Watch], seconds: float) -> bool:
         """Whether leases have waited for too long with none being worked on."""
@@ -207,8 +229,9 @@ class Renewal(threading.Thread):
             "trials": [watch.lease.trial_id for watch in watches],
             "tokens": [watch.lease.token for watch in watches],
             "waits": [watch.is_waiting for watch in watches],
-            "allowed": [watch.terms.seconds_allowed for watch in watches],
         }
+        allowed = [watch.terms.limits.arguments() for watch in watches]
+        which |= {name: [each[name] for each in allowed] for name in UNLIMITED.arguments()}
         kept = {row.token: row for row in self._connected().execute(sql.RENEW, which)}
         for watch, waits in zip(watches, which["waits"], strict=True):
             watch.begun = watch.begun if waits else None
@@ -216,7 +239,7 @@ class Renewal(threading.Thread):
             if found is None:
                 watch.is_lost = True
                 continue
-            watch.is_over = watch.is_over or found.is_over
+            watch.over = watch.over or found.over
             if found.paused or found.stopped:
                 watch.leave = "paused" if found.paused else "stopped"
 

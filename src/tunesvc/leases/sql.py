@@ -6,7 +6,7 @@ that every later word about the trial is written only while its lease's token is
 one. Through Optuna's own storage each of these would be a transaction of its own.
 
 Why: 2026-11: what every trial needs (`CLAIM`, `write`) are functions in our schema, made by
-migrations 0003 and 0004: a transaction of several statements in one round trip, its plans kept by
+migrations 0005 and 0006: a transaction of several statements in one round trip, its plans kept by
 the server. A session holds no state of ours: PgBouncer may pool transactions.
 
 The server's clock alone decides; `clock_timestamp()` where a transaction may have waited for a
@@ -31,9 +31,22 @@ KNOW_STUDY = text("""
 STANDING = text("""
     SELECT paused_at IS NOT NULL AS paused, coalesce(paused_why, '') AS why,
            coalesce(takeovers, 0) AS takeovers,
-           coalesce(clock_timestamp() >= started_at + make_interval(secs => :seconds_allowed),
-               false) AS is_over
-    FROM studies LEFT JOIN tunesvc.study USING (study_id) WHERE study_id = :study_id
+           CASE WHEN o.why = '' AND o.room = 0 THEN 'epochs_total' ELSE o.why END AS over,
+           o.room
+    FROM studies LEFT JOIN tunesvc.study USING (study_id)
+    CROSS JOIN LATERAL tunesvc.over(study_id, :seconds_allowed, :device_seconds_allowed,
+        :epochs_allowed, :epochs_each) o
+    WHERE study_id = :study_id
+""")
+
+SPENT = text("""
+    SELECT device_seconds, epochs,
+           extract(epoch FROM clock_timestamp() - k.started_at)::float8 AS age_seconds,
+           (SELECT extract(epoch FROM max(t.datetime_complete) AT TIME ZONE 'UTC'
+               - k.started_at)::float8 FROM trials t WHERE t.study_id = :study_id)
+               AS ended_seconds
+    FROM tunesvc.spendings(CAST(:study_id AS integer))
+    LEFT JOIN tunesvc.study k ON k.study_id = :study_id
 """)
 
 PAUSE = text(
@@ -58,7 +71,8 @@ IS_STOPPED = text("""
 CLAIM = text("""
     SELECT tunesvc.claim(:study_id, :worker_id, CAST(:held AS bigint[]), :trials,
         :seconds_allowed, :seconds, :spare, :first_given, :all_given,
-        CAST(:fixed AS text[]), CAST(:marks AS text[]))
+        CAST(:fixed AS text[]), CAST(:marks AS text[]),
+        :device_seconds_allowed, :epochs_allowed, :epochs_each)
 """)
 
 # ---- a held lease ------------------------------------------------------------------------------
@@ -70,15 +84,19 @@ HOLDS = text("""
 """)
 
 # What was released stays so: a renewal may be on its way when its trial is given back. Rows are
-# locked by trial, as by a write of several trials: neither waits for the other in a circle.
+# locked by trial, as by a write of several trials: neither waits for the other in a circle. The
+# device is charged for after that, as in a write; also for a trial that was lost: it was worked on.
 RENEW = text("""
     WITH me AS (
         UPDATE tunesvc.worker SET seen_at = clock_timestamp() WHERE worker_id = :worker_id
         RETURNING started_at
     ), mine AS (
         SELECT mine.* FROM unnest(CAST(:trials AS integer[]), CAST(:tokens AS bigint[]),
-            CAST(:waits AS boolean[]), CAST(:allowed AS float8[]))
-            AS mine(trial_id, token, waits, seconds_allowed)
+            CAST(:waits AS boolean[]), CAST(:seconds_allowed AS float8[]),
+            CAST(:device_seconds_allowed AS float8[]), CAST(:epochs_allowed AS bigint[]),
+            CAST(:epochs_each AS integer[]))
+            AS mine(trial_id, token, waits, seconds_allowed, device_seconds_allowed,
+                epochs_allowed, epochs_each)
         JOIN tunesvc.lease l ON l.trial_id = mine.trial_id AND l.token = mine.token
         ORDER BY l.trial_id FOR NO KEY UPDATE OF l
     ), kept AS (
@@ -88,25 +106,44 @@ RENEW = text("""
         FROM mine
         WHERE l.trial_id = mine.trial_id AND l.token = mine.token AND l.expires_at IS NOT NULL
           AND (SELECT state FROM trials t WHERE t.trial_id = l.trial_id) = 'RUNNING'
-        RETURNING l.study_id, l.token, mine.seconds_allowed
+        RETURNING l.study_id, l.token, mine.seconds_allowed, mine.device_seconds_allowed,
+            mine.epochs_allowed, mine.epochs_each
+    ), charged AS (
+        UPDATE tunesvc.spent s
+        SET seconds = s.seconds
+                + greatest(extract(epoch FROM clock_timestamp() - s.charged_at), 0),
+            charged_at = greatest(s.charged_at, clock_timestamp())
+        WHERE (SELECT count(*) FROM kept) >= 0 AND s.worker_id = :worker_id
+          AND s.study_id IN (
+              SELECT study_id FROM trials WHERE trial_id = ANY (CAST(:trials AS integer[])))
     )
     SELECT kept.token, t.paused_at IS NOT NULL AS paused,
-           coalesce(t.stopped_at >= me.started_at, false) AS stopped,
-           coalesce(clock_timestamp() >= t.started_at
-               + make_interval(secs => kept.seconds_allowed), false) AS is_over
+           coalesce(t.stopped_at >= me.started_at, false) AS stopped, o.why AS over
     FROM kept JOIN tunesvc.study t USING (study_id) LEFT JOIN me ON true
+    CROSS JOIN LATERAL tunesvc.over(kept.study_id, kept.seconds_allowed,
+        kept.device_seconds_allowed, kept.epochs_allowed, kept.epochs_each) o
 """)
 
-RELEASE = text(
-    "UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id = :trial_id AND token = :token"
-)
+RELEASE = text("""
+    WITH freed AS (
+        UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id = :trial_id AND token = :token
+        RETURNING study_id, worker_id, waits
+    )
+    SELECT tunesvc.charge(study_id, worker_id, 0) FROM freed WHERE NOT waits
+""")
 
 # Several leases are locked by the trials' ids, here as everywhere: else two statements could wait
 # for each other.
 RELEASE_ALL = text("""
-    UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id IN (
-        SELECT trial_id FROM tunesvc.lease WHERE worker_id = :worker_id
-        ORDER BY trial_id FOR NO KEY UPDATE) AND worker_id = :worker_id
+    WITH freed AS (
+        UPDATE tunesvc.lease SET expires_at = NULL WHERE trial_id IN (
+            SELECT trial_id FROM tunesvc.lease WHERE worker_id = :worker_id
+            ORDER BY trial_id FOR NO KEY UPDATE) AND worker_id = :worker_id
+            AND expires_at IS NOT NULL
+        RETURNING study_id, waits
+    )
+    SELECT tunesvc.charge(study_id, :worker_id, 0)
+    FROM (SELECT DISTINCT study_id FROM freed WHERE NOT waits) at_work
 """)
 
 EXPIRE = text("""
@@ -122,11 +159,20 @@ ATTEMPTS = text(
 )
 
 NOTE_ATTEMPT = text("""
-    UPDATE tunesvc.lease SET attempts = :attempts, reasons = :reasons, expires_at = NULL
-    WHERE trial_id = :trial_id
+    WITH freed AS (
+        UPDATE tunesvc.lease SET attempts = :attempts, reasons = :reasons, expires_at = NULL
+        WHERE trial_id = :trial_id RETURNING study_id, worker_id
+    )
+    SELECT tunesvc.charge(study_id, worker_id, 0) FROM freed
 """).bindparams(bindparam("reasons", type_=JSONB))
 
-END_LEASE = text("DELETE FROM tunesvc.lease WHERE trial_id = :trial_id")
+END_LEASE = text("""
+    WITH ended AS (
+        DELETE FROM tunesvc.lease WHERE trial_id = :trial_id RETURNING study_id, worker_id, epoch
+    )
+    SELECT epoch FROM ended
+    CROSS JOIN LATERAL tunesvc.charge(ended.study_id, ended.worker_id, ended.epoch)
+""")
 
 # ---- a trial's own rows, in Optuna's tables -----------------------------------------------------
 
@@ -176,27 +222,6 @@ LAST_TOLD = text("""
           FROM tunesvc.study WHERE study_id = :study_id)
     ORDER BY t.datetime_complete DESC LIMIT :count
 """)
-
-PUT_BACK = text("""
-    WITH failed AS (
-        UPDATE trials SET state = 'RUNNING', datetime_complete = NULL
-        WHERE study_id = :study_id AND state = 'FAIL' RETURNING trial_id
-    ), silenced AS (
-        DELETE FROM trial_user_attributes
-        WHERE trial_id IN (SELECT trial_id FROM failed) AND key IN ('reason', 'failure')
-    ), allowed AS (
-        DELETE FROM trial_system_attributes
-        WHERE trial_id IN (SELECT trial_id FROM failed) AND key LIKE 'constraints%'
-    )
-    INSERT INTO tunesvc.lease (trial_id, study_id, seconds, epoch)
-    SELECT trial_id, :study_id, 0, (SELECT count(*) FROM trial_intermediate_values v
-        WHERE v.trial_id = failed.trial_id) FROM failed
-    ON CONFLICT (trial_id) DO UPDATE SET expires_at = NULL, attempts = 0 RETURNING trial_id
-""")
-
-NEW_GENERATION = text(
-    "UPDATE tunesvc.study SET generation = generation + 1 WHERE study_id = :study_id"
-)
 
 # ---- workers ------------------------------------------------------------------------------------
 

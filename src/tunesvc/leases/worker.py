@@ -86,7 +86,7 @@ class Leases:
             claimant = Claimant(self.worker_id, held, self._given)
             lease = claims.claim(self.engine, claimant, study_id, terms, spare=spare)
             if isinstance(lease, Lease):
-                self._renewal.hold(Watch(lease, terms, is_waiting=spare, is_over=lease.is_over))
+                self._renewal.hold(Watch(lease, terms, is_waiting=spare, over=lease.over))
         return lease
 
     def watch(self, lease: Lease, terms: Terms | None = None) -> Watch:

@@ -6,6 +6,14 @@ them stays. The pictures go onto the study's page, as plots of its own.
 Why: 2026-11: who posts claims it first, in one statement, for the version of the study that it
 saw: of several dashboards and workers one measures, and none undoes a newer one's words. A claim
 whose holder died is free after a minute.
+
+Why: 2026-11: the pictures are plots of the page, which it draws, and not artifacts of the study, as
+one might expect. optuna-dashboard 0.21 shows only images, sound, film and tables among artifacts: a
+page or a plotly figure would be a link, as the note has one; and plotly makes images only with a
+browser at hand. Serving artifacts at all also lets whoever may edit upload files, which are then
+served from this site's own address as whatever they call themselves: a page with a script would act
+for everybody who is logged in. And they lie under bare ids at the top of the store, where neither
+`gc` nor `delete` could tell whose they are.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from sqlalchemy import text
 
 from tunesvc import trips
+from tunesvc.confirm import SUFFIX
 from tunesvc.report.document import Report
 from tunesvc.report.kept import told
 from tunesvc.report.rendering import markdown
@@ -31,8 +40,9 @@ CLAIM_SECONDS = 60
 
 class _Sql:
     ENDED = text("""
-        SELECT concat_ws(' ', count(*), max(datetime_complete)) FROM trials
-        WHERE study_id = :study_id AND state IN ('COMPLETE', 'PRUNED', 'FAIL')
+        SELECT concat_ws(' ', count(*), max(datetime_complete)) FROM trials JOIN studies
+        USING (study_id) WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')
+                           AND (study_id = :study_id OR study_name = :companion)
     """)
     # True for whoever may post; nothing where it stands there already, or another is at it.
     CLAIM = text("""
@@ -50,10 +60,14 @@ class _Sql:
 
 
 def post(study: Study) -> bool:
-    """Post a study's summary if trials have ended since the last one was; return whether it was."""
+    """Post a study's summary if trials have ended since the last one was; return whether it was.
+
+    Also if runs have ended that confirm it.
+    """
     engine = study.store.engine
     with trips.alone(engine) as connection:
-        version = connection.execute(_Sql.ENDED, {"study_id": study.id}).scalar_one()
+        both = {"study_id": study.id, "companion": study.name + SUFFIX}
+        version = connection.execute(_Sql.ENDED, both).scalar_one()
         claim = {"study_id": study.id, "version": version, "seconds": CLAIM_SECONDS}
         if version == "0" or not connection.execute(_Sql.CLAIM, claim).scalar():
             return False

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
+from tunesvc import plugins
 from tunesvc import space as spaces
 from tunesvc import study as studies
 from tunesvc.analysis.table import Dimension, Trials
@@ -71,7 +72,9 @@ def _frame(
         **_told(found, curves),
         **_made(found, space),
         **_run(runs, acting),
+        **_inference(runs),
         **_times(found),
+        **_metrics(found, plugins.load("task", space.spec.task).metrics),
         **{f"param:{each.name}": _params(found, each) for each in searched},
         **{f"knob:{knob}": _knob(acting, knob) for knob in ("backbone", *KNOBS)},
     }
@@ -142,6 +145,45 @@ def _run(runs: Sequence[Attributes], acting: Sequence[Attributes]) -> dict[str, 
             bool,
         ),
     }
+
+
+def _inference(runs: Sequence[Attributes]) -> dict[str, Any]:
+    """Return what each trial's model costs whoever uses it."""
+    latency = _lowest(runs)
+    return {
+        "size_mb": _floats(run.get("size_mb") for run in runs),
+        "infer_memory_mb": _floats(run.get("infer_memory_mb") for run in runs),
+        "latency_ms": _floats(each.get("ms") for each in latency),
+        "latency_p95_ms": _floats(each.get("p95_ms") for each in latency),
+        "latency_on": _texts(map(_measured_on, latency)),
+        "latency_quiet": np.array([each.get("quiet", True) for each in latency], bool),
+    }
+
+
+def _lowest(runs: Sequence[Attributes]) -> list[Attributes]:
+    """Return each trial's latency: the lowest that a trial of the same net and device was told.
+
+    What disturbs a measurement only adds, and equal nets are to have equal costs.
+    """
+    told: list[Attributes] = [run.get("latency") or {} for run in runs]
+    devices = map(_measured_on, told)
+    nets = [(run.get("architecture"), on) for run, on in zip(runs, devices, strict=True)]
+    lowest: dict[Any, Attributes] = {}
+    for net, own in zip(nets, told, strict=True):
+        if own and own["ms"] <= lowest.get(net, own)["ms"]:
+            lowest[net] = own
+    return [lowest.get(net, {}) for net in nets]
+
+
+def _measured_on(latency: Attributes) -> str:
+    where = [str(latency.get(key)) for key in ("device_name", "precision", "threads")]
+    return "{}, {}, threads: {}".format(*where) if latency else ""
+
+
+def _metrics(found: Sequence[FrozenTrial], names: Iterable[str]) -> dict[str, Any]:
+    """Return every metric of a task after each trial's last epoch."""
+    last = [(trial.user_attrs.get("history") or [{}])[-1] for trial in found]
+    return {f"metric:{name}": _floats(each.get(name) for each in last) for name in names}
 
 
 def _times(found: Sequence[FrozenTrial]) -> dict[str, Any]:

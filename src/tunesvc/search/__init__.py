@@ -3,6 +3,7 @@
 from tunesvc.search.asha import Asha, RungValues
 from tunesvc.search.hyperband import Hyperband
 from tunesvc.search.looks import evaluated
+from tunesvc.search.median import Median
 from tunesvc.search.memory import Memory
 from tunesvc.search.pruners import controls, pruner, rungs
 from tunesvc.search.samplers import drawn, sampler, together
@@ -11,6 +12,7 @@ from tunesvc.search.tpe import Tpe
 __all__ = [
     "Asha",
     "Hyperband",
+    "Median",
     "Memory",
     "RungValues",
     "Tpe",

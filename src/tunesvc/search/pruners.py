@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.pruners import BasePruner, NopPruner
 
 from tunesvc.search.asha import Asha
 from tunesvc.search.hyperband import Brackets, Hyperband
+from tunesvc.search.median import Median
 from tunesvc.spec import StudySpec, derive_seed, search_spec
 
 
@@ -21,11 +22,7 @@ def pruner(spec: StudySpec) -> BasePruner:
         case search_spec.HyperbandPruner() as hyperband:
             return Hyperband(brackets(spec, hyperband), controls(spec))
         case search_spec.MedianPruner() as median:
-            return MedianPruner(
-                n_startup_trials=median.n_startup_trials,
-                n_warmup_steps=median.n_warmup_steps,
-                interval_steps=median.interval_steps,
-            )
+            return Median(median.n_startup_trials, median.n_warmup_steps, median.interval_steps)
     return NopPruner()
 
 

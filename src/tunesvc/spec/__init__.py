@@ -14,6 +14,7 @@ from tunesvc.spec.search_spec import (
 from tunesvc.spec.study_spec import (
     ArraysData,
     BackboneSpec,
+    ConfirmSpec,
     CsvData,
     DataSpec,
     DigitsData,
@@ -29,6 +30,7 @@ __all__ = [
     "ArraysData",
     "BackboneSpec",
     "Choices",
+    "ConfirmSpec",
     "CsvData",
     "DataSpec",
     "DigitsData",

@@ -11,10 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from tunesvc.spec.budget import Budget
 from tunesvc.spec.knobs import KnobName, Scalar
 from tunesvc.spec.model import Model, short
 from tunesvc.spec.ranges import SearchSpace
@@ -129,14 +131,6 @@ class Objective(Model):
     )
 
 
-class Budget(Model):
-    """What may be spent."""
-
-    trials: int = Field(30, ge=1, description="trials begun, the defaults' included")
-    hours: float | None = Field(None, gt=0, description="no trial is begun after so long")
-    epochs: int = Field(5, ge=1, description="of each trial")
-
-
 class LeaseSpec(Model):
     """How long a trial waits for a worker that is gone, and how often it is tried."""
 
@@ -145,6 +139,20 @@ class LeaseSpec(Model):
     max_attempts: int = Field(
         3, ge=1, description="that end badly, in a row and without a new epoch; then it has failed"
     )
+
+
+class ConfirmSpec(Model):
+    """What of a study is run again when it is done, with new seeds."""
+
+    top: int = Field(5, ge=1, description="so many of its best configurations")
+    seeds: int = Field(5, ge=1, description="of each; the clearly worse leave earlier")
+    ablation: bool = Field(
+        True, description="also each step of the way from the untuned default to the best, once"
+    )
+
+
+def _flag_or_wish(written: Any) -> str:
+    return "wish" if isinstance(written, Mapping | ConfirmSpec) else "flag"
 
 
 def _auto_or_ranges(written: Any) -> str:
@@ -199,6 +207,12 @@ class StudySpec(Model):
         pattern=r"^(all|best-[1-9][0-9]*)$",
         description="whose models stay: all, or best-K trials; running ones always",
     )
+    confirm: Annotated[
+        Annotated[bool, Tag("flag")] | Annotated[ConfirmSpec, Tag("wish")],
+        Discriminator(_flag_or_wish),
+    ] = Field(
+        False, description="run the best again with new seeds when the study is done, and tell"
+    )
     leases: LeaseSpec = LeaseSpec()
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -223,6 +237,13 @@ class StudySpec(Model):
             for backbone in self.backbones
         )
 
+    @property
+    def confirmation(self) -> ConfirmSpec | None:
+        """What is to be run again when the study is done; None: nothing."""
+        if isinstance(self.confirm, ConfirmSpec):
+            return self.confirm
+        return ConfirmSpec() if self.confirm else None
+
     def backbone(self, label: str) -> BackboneSpec:
         """Return the backbone that has this label."""
         return self.backbones[self.backbone_labels.index(label)]
@@ -231,17 +252,19 @@ class StudySpec(Model):
     def digest(self) -> str:
         """SHA-256 (hex) of what the study is.
 
-        Not of its name, of where its data lies, nor of how many trials or hours it may take: a
-        study can be continued with more of them. Nor of what guards it, which changes no result;
-        nor of how many trials are drawn at once, which like the number of workers changes what the
-        sampler knows, and nothing else; nor of how often a run is looked at; nor of how many trials
-        the pruner is audited with; nor of which runs are given, whose list may grow.
+        Not of its name, of where its data lies, nor of how much it may take in all: a
+        study can be continued with more. Nor of what guards it, which changes no result;
+        nor of what is run again when it is done; nor of how many trials are drawn at once, which
+        like the number of workers changes what the sampler knows, and nothing else; nor of how
+        often a run is looked at; nor of how many trials the pruner is audited with; nor of which
+        runs are given, whose list may grow.
         """
-        named = {"name", "description", "keep", "leases", "evaluate", "ask_ahead", "stack"}
+        named = {"name", "description", "keep", "confirm", "leases"}
+        named |= {"evaluate", "ask_ahead", "stack"}
         what: dict[str, Any] = self.model_dump(mode="json", exclude=named)
         for place in self.data.where:
             what["data"].pop(place, None)
-        for amount in ("trials", "hours"):
+        for amount in ("trials", "hours", "gpu_hours", "epochs_total"):
             what["budget"].pop(amount)
         for free in ("batch_size", "configurations", "runs", "of"):
             what["sampler"].pop(free, None)

@@ -7,7 +7,7 @@ its lease: Postgres's default of 100 connections serves 45 workers and ten other
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,9 @@ from tunesvc.storage import engines, server
 from tunesvc.storage.address import VARIABLE, given, redact
 from tunesvc.storage.failures import explain, guard
 from tunesvc.storage.lean import Lean
+from tunesvc.storage.migrations import HEAD
 from tunesvc.storage.patience import OUTAGE_SECONDS, is_passing, nothing, patiently
-from tunesvc.storage.tables import prepare
+from tunesvc.storage.tables import is_ready, prepare
 
 __all__ = [
     "OUTAGE_SECONDS",
@@ -33,6 +34,8 @@ __all__ = [
     "guard",
     "installation_id",
     "is_passing",
+    "is_ready",
+    "migrate",
     "open_store",
     "patiently",
     "redact",
@@ -118,6 +121,30 @@ def _opened(url: URL, connections: int, home: Path | None = None) -> Iterator[St
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def migrate(option: str | None = None) -> dict[str, tuple[str | None, str]]:
+    """Create or upgrade the tables of a database.
+
+    Args:
+        option: as `open_store` takes it.
+
+    Returns:
+        {whose tables: (their version before, their version now)}; None: there were none.
+
+    Raises:
+        StorageError: the database cannot be reached, or a later Optuna or tunesvc made its tables.
+    """
+    url = given(option)
+    with ExitStack() as stack:
+        if url is None:
+            url = stack.enter_context(server.using(places.home()))
+        stack.enter_context(guard())
+        before = prepare(url)
+    return {
+        "Optuna": (before.optuna, optuna.__version__),
+        "tunesvc": (before.ours, HEAD),
+    }
 
 
 def installation_id(engine: Engine) -> str:

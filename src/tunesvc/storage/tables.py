@@ -16,8 +16,10 @@ import time
 from typing import NamedTuple
 
 import optuna
+import psycopg2
 from optuna.storages import RDBStorage
-from sqlalchemy import URL, Connection, NullPool, create_engine, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from tunesvc.errors import StorageError
 from tunesvc.storage import engines, migrations
@@ -48,17 +50,25 @@ class _Sql:
     """)
 
 
-class _Found(NamedTuple):
-    optuna: str | None  # the version of Optuna that made its tables
-    ours: str | None  # the revision of our tables
-    hidden: bool  # our schema stands before Optuna's
+class Found(NamedTuple):
+    """What tables a database has.
+
+    Args:
+        optuna: the version of Optuna that made its tables; None: there are none.
+        ours: the revision of our tables; None: there are none.
+        hidden: our schema stands before Optuna's.
+    """
+
+    optuna: str | None
+    ours: str | None
+    hidden: bool
 
 
-_CURRENT = _Found(optuna.__version__, migrations.HEAD, hidden=False)
+_CURRENT = Found(optuna.__version__, migrations.HEAD, hidden=False)
 
 
-def prepare(url: URL) -> None:
-    """Create or upgrade the tables.
+def prepare(url: URL) -> Found:
+    """Create or upgrade the tables; return what was there before.
 
     Raises:
         StorageError: a later Optuna or tunesvc made them.
@@ -68,7 +78,7 @@ def prepare(url: URL) -> None:
     engine = create_engine(url, **settings)
     with engine.connect() as lock:
         if _found(lock) == _CURRENT:
-            return
+            return _CURRENT
         lock.rollback()
         _alone(lock)
         # Each step has a connection of its own, which sees the search_path of the step before.
@@ -83,6 +93,16 @@ def prepare(url: URL) -> None:
                 connection.execute(_Sql.PATIENCE)
                 migrations.upgrade(connection, found.ours)
                 connection.execute(_Sql.LEAVE_SCHEMA_OUT)
+        return found
+
+
+def is_ready(engine: Engine) -> bool:
+    """Whether the database answers, and has the tables of this version."""
+    try:
+        with engine.connect() as connection:
+            return _found(connection) == _CURRENT
+    except (SQLAlchemyError, psycopg2.Error):
+        return False
 
 
 def _alone(connection: Connection) -> None:
@@ -103,9 +123,9 @@ def _alone(connection: Connection) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _found(connection: Connection) -> _Found:
+def _found(connection: Connection) -> Found:
     has_optuna, has_ours, hidden = connection.execute(_Sql.HAS_TABLES).one()
-    return _Found(
+    return Found(
         connection.scalar(_Sql.OPTUNA_VERSION) if has_optuna and not hidden else None,
         connection.scalar(_Sql.OUR_REVISION) if has_ours else None,
         hidden,

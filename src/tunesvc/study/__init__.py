@@ -1,8 +1,19 @@
 """Studies: create, open, list, pause, delete, status."""
 
+from tunesvc.study.census import Census, Condition, Failure, Outcome, Tally
 from tunesvc.study.creation import create, set_fingerprint
 from tunesvc.study.league import Probed, enter, league
-from tunesvc.study.progress import Best, State, Status, all_open, limit, paused_error, status
+from tunesvc.study.progress import (
+    Best,
+    State,
+    Status,
+    all_open,
+    confirms,
+    limit,
+    paused_error,
+    status,
+    to_confirm,
+)
 from tunesvc.study.scores import restored, set_test_metrics, storable, test_metrics
 from tunesvc.study.stored import (
     Direction,
@@ -11,6 +22,7 @@ from tunesvc.study.stored import (
     check_idle,
     delete,
     is_paused,
+    limits,
     names,
     objective,
     open_study,
@@ -22,20 +34,27 @@ from tunesvc.study.stored import (
 
 __all__ = [
     "Best",
+    "Census",
+    "Condition",
     "Direction",
+    "Failure",
+    "Outcome",
     "Probed",
     "State",
     "Status",
     "Study",
+    "Tally",
     "all_open",
     "artifact_folder",
     "check_idle",
+    "confirms",
     "create",
     "delete",
     "enter",
     "is_paused",
     "league",
     "limit",
+    "limits",
     "names",
     "objective",
     "open_study",
@@ -50,4 +69,5 @@ __all__ = [
     "stop",
     "storable",
     "test_metrics",
+    "to_confirm",
 ]

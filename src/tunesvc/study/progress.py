@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -14,9 +14,10 @@ from sqlalchemy import Row, text
 from tunesvc import leases
 from tunesvc.errors import StudyError, TrainingError
 from tunesvc.leases import Standing
-from tunesvc.spec import StudySpec
+from tunesvc.spec import GivenSampler, StudySpec
 from tunesvc.storage import Store
-from tunesvc.study.stored import Direction, Study, objective, rows, standing, study_of
+from tunesvc.study import spending
+from tunesvc.study.stored import Direction, Study, limits, objective, rows, standing, study_of
 
 log = logging.getLogger(__name__)
 
@@ -56,13 +57,18 @@ class Status:
     """How a study stands.
 
     A `waiting` trial has been begun, and nobody is at work on it: the next worker takes it over, or
-    the one that has drawn it ahead gets to it. A `remaining` one has not been begun.
+    the one that has drawn it ahead gets to it. A `remaining` one has not been begun; where time
+    alone limits their number, there is always one more.
+
+    `budget` and `spent` have the keys of the study file: `budget` those that are limited, `spent`
+    all four. `over` is the one of them that ended the study, unless that was `trials`.
     """
 
     study: str
     state: State
     digest: str
-    budget_trials: int  # that may be begun
+    budget: dict[str, float | None]
+    spent: dict[str, float]
     trials: dict[str, int]  # complete, pruned, fail, running, waiting, remaining
     best: Best | None
     metric: str
@@ -71,7 +77,15 @@ class Status:
     eta_seconds: float | None  # None also while no trial runs
     created: datetime
     why: str = ""  # it is paused, unless a person asked for it; or done before its last trial
+    over: str = ""
     takeovers: int = 0  # of trials whose workers were lost
+    confirms: str = ""  # the study whose best it runs again, if that is what it is for
+
+    @property
+    def budget_trials(self) -> int | None:
+        """How many may be begun; None: as many as the other budgets allow."""
+        most = self.budget["trials"]
+        return None if most is None else int(most)
 
     @property
     def finished(self) -> int:
@@ -80,15 +94,22 @@ class Status:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `status --json` prints it."""
-        made = asdict(self) | {"created": self.created.isoformat(timespec="seconds")}
-        return made | {"budget": {"trials": made.pop("budget_trials")}}
+        return asdict(self) | {"created": self.created.isoformat(timespec="seconds")}
 
 
-def limit(spec: StudySpec) -> int:
-    """Return how many trials the budget allows; a grid may have fewer."""
+def confirms(spec: StudySpec) -> str:
+    """Return the name of the study whose best this one runs again; "" where it does not."""
+    of = spec.sampler.of if isinstance(spec.sampler, GivenSampler) else ""
+    return of.rpartition("-")[0]  # without its uid
+
+
+def limit(spec: StudySpec) -> int | None:
+    """Return how many trials the budget allows, None: any number; a grid may have fewer."""
+    allowed = spec.budget.trials
     if spec.sampler.kind != "grid":
-        return spec.budget.trials
-    return min(spec.budget.trials, _grid_size(spec.model_dump_json()))
+        return allowed
+    size = _grid_size(spec.model_dump_json())
+    return size if allowed is None else min(allowed, size)
 
 
 @lru_cache(maxsize=64)  # workers ask twice a second
@@ -104,17 +125,26 @@ def all_open(store: Store) -> list[Study]:
 
     Those that another version of tunesvc stored, and this one cannot read, are passed over.
     """
-    studies = []
+    found = ((study, now) for study, now in _readable(store) if not now.paused)
+    return [study for study, now in found if not _is_done(study, _counts(study), now)]
+
+
+def to_confirm(store: Store) -> list[Study]:
+    """Return the studies that are done and whose files ask for a confirmation, oldest first.
+
+    Also those that were confirmed already; those that this version cannot read are passed over.
+    """
+    asking = ((study, now) for study, now in _readable(store) if study.spec.confirmation)
+    return [study for study, now in asking if _is_done(study, _counts(study), now)]
+
+
+def _readable(store: Store) -> Iterator[tuple[Study, Standing]]:
     for row in rows(store):
         try:
             study = study_of(store, row)
-            now = standing(study)  # it may just have been deleted
+            yield study, standing(study)  # it may just have been deleted
         except StudyError as error:
             _warn_once(str(error))
-            continue
-        if not now.paused and not _is_done(study, _counts(study), now):
-            studies.append(study)
-    return studies
 
 
 @lru_cache
@@ -124,38 +154,50 @@ def _warn_once(message: str) -> None:
 
 def status(study: Study) -> Status:
     """Return how the study stands now."""
-    counts = _counts(study, leases.held(study.store.engine, study.id))
-    allowed = limit(study.spec)
+    engine, allowed = study.store.engine, limit(study.spec)
+    counts, current = _counts(study, leases.held(engine, study.id)), standing(study)
     trials = {
         "complete": counts.complete,
         "pruned": counts.pruned,
         "fail": counts.fail,
         "running": counts.held,
         "waiting": counts.running - counts.held,
-        "remaining": max(0, allowed - counts.begun),
+        "remaining": spending.remaining(counts.begun, allowed, current.room),
     }
-    current = standing(study)
     state: State = "paused" if current.paused else "open"
     state = "done" if _is_done(study, counts, current) else state
-    seconds = _seconds(study)
-    rate = 60 * max(1, trials["running"]) / seconds if seconds else None
-    left = trials["running"] + trials["waiting"] + trials["remaining"]
+    budget = spending.allowed(allowed, limits(study.spec))
+    spent = spending.amounts(counts.begun, leases.spent(engine, study.id), is_done=state == "done")
+    seconds, running = _seconds(study), trials["running"]
+    rate = 60 * max(1, running) / seconds if seconds else None
+    left = running + trials["waiting"] + trials["remaining"]
+    is_known = rate and running and state == "open"
+    over = current.over if state == "done" and _has_more(counts.begun, allowed) else ""
     metric, direction = objective(study.spec)
     return Status(
         study=study.name,
         state=state,
         digest=study.spec.digest,
-        budget_trials=allowed,
+        budget=budget,
+        spent=spent,
         trials=trials,
         best=_best(study),
         metric=metric,
         direction=direction,
         rate_per_minute=rate,
-        eta_seconds=60 * left / rate if rate and trials["running"] and state == "open" else None,
+        eta_seconds=(
+            spending.eta_seconds(budget, spent, left, rate, running) if rate and is_known else None
+        ),
         created=study.created,
-        why=_early(study, state, trials["remaining"]) or current.why,
+        why=_early(study, over, counts.begun) or current.why,
+        over=over,
         takeovers=current.takeovers,
+        confirms=confirms(study.spec),
     )
+
+
+def _has_more(begun: int, allowed: int | None) -> bool:
+    return allowed is None or begun < allowed
 
 
 def paused_error(status: Status) -> TrainingError:
@@ -167,12 +209,14 @@ def paused_error(status: Status) -> TrainingError:
     )
 
 
-def _early(study: Study, state: State, remaining: int) -> str:
+def _early(study: Study, over: str, begun: int) -> str:
     """Return why a study is done that has not begun all its trials."""
-    if state != "done" or not remaining:
+    if not over:
         return ""
-    hours = study.spec.budget.hours
-    return f"the budget's {hours:g} hours are over, and {remaining} trials were not begun"
+    ended = "are spent" if over == "epochs_total" else "are over"
+    told = f"the budget's {limits(study.spec).in_words(over)} {ended}"
+    allowed = limit(study.spec)
+    return told if allowed is None else f"{told}, and {allowed - begun} trials were not begun"
 
 
 def _best(study: Study) -> Best | None:
@@ -199,4 +243,4 @@ def _counts(study: Study, held: Iterable[int] = ()) -> Row[Any]:
 def _is_done(study: Study, counts: Row[Any], current: Standing) -> bool:
     if counts.running:
         return False
-    return bool(counts.begun >= limit(study.spec) or current.is_over)
+    return not _has_more(counts.begun, limit(study.spec)) or current.is_over

@@ -26,7 +26,7 @@ from sqlalchemy import Connection, Row, text
 
 from tunesvc import leases, plugins
 from tunesvc.errors import StudyError, UnknownNameError, suggest
-from tunesvc.leases import Standing
+from tunesvc.leases import Limits, Overspent, Standing
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 
@@ -109,8 +109,14 @@ def standing(study: Study) -> Standing:
     Raises:
         StudyError: it was deleted.
     """
-    hours = study.spec.budget.hours
-    return leases.standing(study.store.engine, study.id, hours) or _unknown(study.store, study.name)
+    found = leases.standing(study.store.engine, study.id, limits(study.spec))
+    return found or _unknown(study.store, study.name)
+
+
+def limits(spec: StudySpec) -> Limits:
+    """Return what a study's trials may take together, besides their number."""
+    budget = spec.budget
+    return Limits(budget.hours, budget.gpu_hours, budget.epochs_total, budget.epochs)
 
 
 def is_paused(study: Study) -> bool:
@@ -137,15 +143,27 @@ def put_back(study: Study) -> list[int]:
     """Let its failed trials go on from their last checkpoints; return their ids.
 
     Raises:
-        StudyError: its hours are over: they would be told so at once, and not be failed any more.
+        StudyError: a budget is over: they would be told so at once, and not be failed any more; or
+            there are too few epochs left for them.
     """
-    if standing(study).is_over:
-        raise StudyError(
-            f"the {study.spec.budget.hours:g} hours of study {study.name!r} are over",
-            "a trial that is put back would end without another epoch",
-            "give it more first: raise budget.hours in the file, then tunesvc new-study FILE",
-        )
-    return leases.put_back(study.store.engine, study.id)
+    allowed, over = limits(study.spec), standing(study).over
+    if over and over != "epochs_total":
+        why = "a trial that is put back would end without another epoch"
+        raise _over(study, f"the {allowed.in_words(over)}", "are over", why, over)
+    try:
+        return leases.put_back(study.store.engine, study.id, allowed)
+    except Overspent:
+        why = "those that failed need more of them to go on to their end than are left"
+        what = f"the {allowed.in_words('epochs_total')}"
+        raise _over(study, what, "do not suffice", why, "epochs_total") from None
+
+
+def _over(study: Study, what: str, how: str, why: str, key: str) -> StudyError:
+    return StudyError(
+        f"{what} of study {study.name!r} {how}",
+        why,
+        f"give it more first: raise budget.{key} in the file, then tunesvc new-study FILE",
+    )
 
 
 def delete(study: Study, *, force: bool = False) -> None:

@@ -3,6 +3,7 @@
 from tunesvc.train.chance import seed
 from tunesvc.train.compiled import Choice, Compiling, Steps
 from tunesvc.train.fit import Diverged, Epoch, evaluate, fit
+from tunesvc.train.free_device import held
 from tunesvc.train.frozen import Shared
 from tunesvc.train.memory import OutOfMemory, is_out_of_memory
 from tunesvc.train.placement import Placement, place
@@ -11,4 +12,4 @@ from tunesvc.train.stack import HeadEpoch, HeadJob, Stack, stackable
 
 __all__ = ["Choice", "Compiling", "Diverged", "Epoch", "HeadEpoch", "HeadJob", "OutOfMemory"]
 __all__ += ["Placement", "Run", "Shared", "Stack", "Steps"]
-__all__ += ["evaluate", "fit", "is_out_of_memory", "place", "seed", "stackable"]
+__all__ += ["evaluate", "fit", "held", "is_out_of_memory", "place", "seed", "stackable"]

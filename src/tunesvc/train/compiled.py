@@ -35,6 +35,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from tunesvc import hostcache
 from tunesvc.train import compiler, stepping
 from tunesvc.train.compiler import Step
 from tunesvc.train.stepping import Verdict
@@ -184,6 +185,7 @@ class Compiling:
         self.steps[self._name] = step
         self.seconds += took
         log.info("compiled in %.1f s: %s", took, self._verdict.why)
+        hostcache.trim(self.folder)
         self._store(stepping.read(self._file).made(took))
         return outputs
 

@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tunesvc import hostcache
+
 _VARIANTS = 64  # of one class's code in a process; dynamo's own 8 are soon used up by many knobs
 
 
@@ -96,8 +98,10 @@ def at_work(files: Path) -> Iterator[None]:
     """Compile in the block: in this process, and the backward pass too, so that errors come here.
 
     Args:
-        files: inductor's folder. Should the block not come to its end, the next one empties it.
+        files: inductor's folder, nobody's to evict while this process lives. Should the block not
+            come to its end, the next one empties it.
     """
+    hostcache.hold(files)
     mark = files.with_suffix(".unfinished")
     if mark.exists():
         shutil.rmtree(files, ignore_errors=True)

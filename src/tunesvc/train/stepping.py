@@ -18,10 +18,10 @@ them has measured is lost, and measured again some other time.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
+from uuid import uuid4
 
 TRY_SECONDS = 900.0  # of training must be left
 MARGIN = 1.2
@@ -118,6 +118,6 @@ def write(file: Path, known: Known, kind: dict[str, object]) -> None:
         OSError: the disk is full, or the folder may not be written to.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{os.getpid()}.part")
+    fresh = file.with_suffix(f".{uuid4().hex}.part")  # containers share pids
     fresh.write_text(json.dumps({"kind": kind, "known": asdict(known)}, indent=1))
     fresh.replace(file)

@@ -171,7 +171,7 @@ class Attempt:
             if state is not None:
                 training.load_state_dict(state["run"])
         self.fitting.limit(training)
-        self.reports.say({"run": facts.of_run(label, training, self.placement)})
+        self.reports.say({"run": facts.of_run(label, training, self.placement, self.desk.cache)})
         return training
 
     # ---- epochs

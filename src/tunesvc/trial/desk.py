@@ -84,7 +84,7 @@ class Desk:
         spec = self.study.spec
         return Terms(
             trials=studies.limit(spec),
-            hours=spec.budget.hours,
+            limits=studies.limits(spec),
             seconds=spec.leases.seconds,
             stall_seconds=spec.leases.stall_seconds,
             max_attempts=spec.leases.max_attempts,

@@ -17,12 +17,18 @@ from tunesvc.cost import Ledger
 from tunesvc.provenance import provenance
 from tunesvc.spec import BackboneSpec, TrialConfig
 from tunesvc.train import Epoch, Placement, Run
+from tunesvc.trial import costs
 
 _ledger = Ledger()  # of this process
 
 
-def of_run(label: str, training: Run, placement: Placement) -> dict[str, Any]:
-    """Return what is run, on what, and what a forward pass of one image takes."""
+def of_run(label: str, training: Run, placement: Placement, cache: Path) -> dict[str, Any]:
+    """Return what is run, on what, and what its model costs.
+
+    Args:
+        cache: this machine's folder for what can be made again.
+    """
+    key = _key(training)
     return {
         "backbone": label,
         "architecture": architecture(training.config.backbone),
@@ -30,7 +36,8 @@ def of_run(label: str, training: Run, placement: Placement) -> dict[str, Any]:
         "seed": training.config.seed,
         "parameters": training.parameters_total,
         "parameters_trainable": training.parameters_trainable,
-        "gflops": _ledger.gflops(_key(training), training.backbone),
+        "gflops": _ledger.gflops(key, training.backbone),
+        **costs.of_model(_ledger, key, training, cache),
         "weights_sha256": training.backbone.weights_sha256,
         "images": {"train": len(training.train.targets), "val": len(training.val.targets)},
         "micro_batch": training.micro_batch,

@@ -141,8 +141,8 @@ class Reports:
         return True
 
     def _over(self) -> Ending:
-        hours = self.desk.terms.hours
-        return TrialState.PRUNED, f"the budget's {hours:g} hours were over before its last epoch"
+        budget = self.desk.terms.limits.in_words(self.watch.over)
+        return TrialState.PRUNED, f"the budget's {budget} were over before its last epoch"
 
     def _beaten(self) -> Ending | None:
         """Ask the pruner about every epoch that it has not judged.
@@ -188,7 +188,8 @@ class Reports:
     def end(self, state: TrialState, value: float | None, told: dict[str, Any]) -> Word:
         """Return how the trial ends, with its last reports."""
         told = self._attributes() | self.accounts() | told
-        return self.insist(lambda: self.storage.end(state, value, self._steps(), told))
+        epoch = len(self.history)
+        return self.insist(lambda: self.storage.end(state, value, self._steps(), told, epoch))
 
     def tell(self, end: Word) -> None:
         """End the trial, in one round trip.

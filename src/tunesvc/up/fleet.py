@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunesvc import dashboard, leases, places
+from tunesvc import leases, places
 from tunesvc.errors import REPLACE, TuneError
 from tunesvc.processes import LABEL, PARENT
 from tunesvc.up.packing import Packing
@@ -138,11 +138,6 @@ class Fleet:
             workers = max(len(self.devices), self.packing.most if self.packing else 0)
             environment["OMP_NUM_THREADS"] = str(max(1, cores() // workers))
         return environment
-
-    @property
-    def url(self) -> str | None:
-        """Where the dashboard answers."""
-        return f"http://{dashboard.HOST}:{self.port}" if self.port else None
 
     def tend(self, note: Callable[[str], None] = log.warning) -> bool:
         """Replace what was killed, add what fits; return whether a worker is still at work.

@@ -1,7 +1,4 @@
-"""One process, one device: lease a trial, run it, next.
-
-A stop signal (see `interrupt`) ends the batch under way, keeps its state and gives the trial back;
-it goes on in the next worker that asks.
+"""The trials of one worker: claimed, run, and the next one drawn meanwhile.
 
 Why: 2026-11: the next trial is asked for while the present one trains (`ask_ahead`), unless
 another worker would then have none. To the sampler it looks as if one worker more were at work: it
@@ -11,27 +8,21 @@ draws knowing of the present trial what it knows of any that runs, its parameter
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
 from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError
 
-from tunesvc import hostcache, interrupt, places, search, study
-from tunesvc.errors import StudyError, TuneError
-from tunesvc.leases import Lease, Leases
-from tunesvc.processes import LABEL
+from tunesvc import interrupt, places, processes, search, study
+from tunesvc.errors import TuneError
+from tunesvc.leases import PREPARATION_SECONDS, Lease, Leases
 from tunesvc.shelf import Shelf
-from tunesvc.storage import Store, open_store, patiently
-from tunesvc.storage.artifacts import open_artifacts
+from tunesvc.storage import Store, patiently
 from tunesvc.study import Study
-from tunesvc.train import Choice, Placement, place
+from tunesvc.train import Placement
 from tunesvc.trial import (
     AtOnce,
     Attempt,
@@ -42,46 +33,33 @@ from tunesvc.trial import (
     run,
     run_together,
 )
+from tunesvc.worker.served import Served
 
 log = logging.getLogger(__name__)
 
-IDLE_SECONDS = 0.5  # between two looks for work
-_NICE = 10  # of the clerk: a tenth of a core where training wants all of them
 FRESH_SECONDS = 5.0  # so long what is known of the studies is not asked again, while there is work
 
 
 @dataclass
-class _Worker:
+class Shift:
+    """The trials of one worker, one after another.
+
+    Args:
+        on_trial: is given one line for each finished trial.
+        clerk: one thread, through which goes what an epoch has brought; it draws the next trial.
+    """
+
     store: Store
     leases: Leases
     shelf: Shelf
     placement: Placement
-    names: Sequence[str]
+    served: Served
     on_trial: Callable[[str], None]
     clerk: Executor
     desks: dict[int, Desk] = field(default_factory=dict)
-    unusable: set[int] = field(default_factory=set)
-    _served: tuple[float, list[Study]] = (0.0, [])  # until when they count, monotonic
+    _fresh: tuple[float, list[Study]] = (0.0, [])  # until when they count, monotonic
     _ahead: Future[Attempt | None] | None = None
     _told: float | None = None  # when the last trial ended, by time.perf_counter
-
-    def studies(self) -> list[Study]:
-        """Return the studies to serve: not those that were stopped since this worker began."""
-        if self.names:
-            found = [each for name in self.names if (each := self._named(name))]
-        else:
-            found = [each for each in study.all_open(self.store) if each.id not in self.unusable]
-        return [each for each in found if not self.leases.is_stopped(each.id)]
-
-    def _named(self, name: str) -> Study | None:
-        """Return a study by its name; None if it was deleted since this worker served it."""
-        try:
-            return study.open_study(self.store, name)
-        except StudyError:
-            if name not in {desk.study.name for desk in self.desks.values()}:
-                raise
-            log.warning("study %s was deleted", name)
-            return None
 
     def next(self) -> Attempt | None:
         """Return the trial that was asked for ahead, or claim one of the oldest study with work."""
@@ -92,14 +70,14 @@ class _Worker:
             lease = self.leases.claim(desk.study.id, desk.terms)
             if isinstance(lease, Lease):
                 return Attempt(desk, lease, self.placement, self.leases, self.clerk)
-        self._served = (0.0, [])
+        self._fresh = (0.0, [])
         return None
 
     def _desks(self) -> Iterator[Desk]:
-        until, served = self._served
+        until, served = self._fresh
         if time.monotonic() > until:
-            served = self.studies()
-            self._served = time.monotonic() + FRESH_SECONDS, served
+            served = self.served.studies()
+            self._fresh = time.monotonic() + FRESH_SECONDS, served
         for candidate in served:
             if desk := self._desk(candidate):
                 yield desk
@@ -171,7 +149,7 @@ class _Worker:
         now = study.status(served)
         if now.state != "paused" or not now.why:
             return
-        if self.names:
+        if self.served.names:
             raise study.paused_error(now)
         log.error("%s", study.paused_error(now))
 
@@ -180,86 +158,23 @@ class _Worker:
         known = self.desks.get(candidate.id)
         if known is None or known.study.spec != candidate.spec:
             try:
+                prepare()  # a desk lists and hashes every image
                 known = Desk(candidate, places.cache(), self.shelf)
-                complete(known, self.placement, interrupt.check)
+                complete(known, self.placement, prepare)
             except (TuneError, KeyError, IntegrityError) as error:  # the last two: just deleted
-                if self.names:
+                if self.served.names:
                     raise
                 log.warning("study %s is passed over here: %s", candidate.name, error)
-                self.unusable.add(candidate.id)
+                self.served.unusable.add(candidate.id)
                 return None
             self.desks[candidate.id] = known
         return known
 
-    def is_done(self) -> bool:
-        """Whether every served study has used its budget and has no running trial."""
-        return all(study.status(each).state == "done" for each in self.studies())
 
-    def is_dismissed(self) -> bool:
-        """Whether every study that it was named has been stopped, or deleted."""
-        return bool(self.names) and not self.studies()
-
-
-def serve(
-    storage: str | None,
-    names: Sequence[str],
-    *,
-    device: str | None,
-    until_done: bool,
-    compiling: Choice = "auto",
-    on_trial: Callable[[str], None] = log.info,
-) -> None:
-    """Run trials of the named studies, or of all open ones, oldest study first.
-
-    Args:
-        names: study names; empty serves every open study, also those created later.
-        until_done: return when the served studies are done, instead of waiting for more work.
-        compiling: whether training steps are compiled: where it pays, everywhere, or nowhere.
-        on_trial: is given one line for each finished trial.
-
-    Raises:
-        TuneError: this machine cannot go on; a trial under way is left to be taken over.
-        Stopped: a signal came; the trial under way was kept and given back.
-    """
-    placement, shelf = place(device, compiling), open_artifacts(places.artifacts())
-    hostcache.limit_bytes()  # a senseless TUNESVC_CACHE_GB is told now
-    with open_store(storage) as store:
-        leases = Leases(
-            store.engine,
-            device=str(placement.device),
-            studies=names,
-            label=os.environ.get(LABEL),
-            revive=store.revive,
-        )
-        clerk = ThreadPoolExecutor(1, thread_name_prefix="clerk", initializer=_give_way)
-        with closing(leases), clerk:
-            _work(_Worker(store, leases, shelf, placement, names, on_trial, clerk), until_done)
-
-
-def _work(worker: _Worker, until_done: bool) -> None:
-    revive = worker.store.revive
-    while True:
-        interrupt.check()
-        found = patiently(worker.next, revive=revive)
-        if found is not None:
-            worker.run(found)
-            continue
-        if patiently(worker.is_dismissed, revive=revive):
-            log.info("nothing is left to serve; this worker leaves")
-            return
-        if until_done and patiently(worker.is_done, revive=revive):
-            return
-        time.sleep(IDLE_SECONDS)
-
-
-def _give_way() -> None:
-    """Let training go first, in the calling thread.
-
-    Why: 2026-11: on the CPU every core computes a part of each operation, and all wait for the one
-    that writes a checkpoint instead.
-    """
-    if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+def prepare() -> None:
+    """Between two batches of what comes before a study's first trial; the first may be late."""
+    interrupt.check()
+    processes.pulse(PREPARATION_SECONDS)
 
 
 def _is_head_only(attempt: Attempt) -> bool:

@@ -71,7 +71,7 @@ def _space(report: Report, spec: StudySpec, _base: Path) -> None:
     report.facts["search_space"] = {p.name: p.in_words() for p in built.parameters}
     trials, defaults = study.limit(spec), len(spec.backbones)
     report.facts["budget"] = spec.budget.model_dump(exclude_none=True) | {"trials": trials}
-    if trials < defaults:
+    if trials is not None and trials < defaults:
         report.facts["budget"]["remark"] = f"the defaults alone need {defaults} trials"
 
 
