@@ -80,7 +80,7 @@ def test_nobody_may_be_connected(service: Project, dumped: Path) -> None:
     how = ("run", "--rm", "--no-deps", "-T", "backup", RESTORE, "--replace")
     refused = service.try_compose(*how)
     assert refused.returncode == 2
-    assert "docker compose stop worker dashboard" in refused.stderr
+    assert "docker compose --profile '*' stop worker worker-gpu dashboard" in refused.stderr
 
 
 def test_a_damaged_dump_changes_nothing(other: Project, dumped: Path) -> None:
@@ -146,8 +146,8 @@ def test_the_password_is_nowhere_to_be_seen(other: Project) -> None:
     """Not in the environment of a dump, and not in any process's arguments."""
     look = f"""
     set -- list; . {BACKUP}
-    secret=$(cat $BACKUP_PASSWORD_FILE)
-    cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n' | grep -c -F -e "$secret" || true
+    cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n' |
+      grep -c -F -f "$BACKUP_PASSWORD_FILE" || true
     stat -c '%a %U' "$PGPASSFILE"
     """
     done = other.try_compose("run", "--rm", "--no-deps", "-T", "backup", "sh", "-c", look, BACKUP)
