@@ -134,19 +134,20 @@ def _fit(trials: Trials, data: Stages) -> Surrogate | Unsupported:
     if not basis.parts:
         return Unsupported("needs a knob with two values, the study has none")
     unit = encoding.unit(encoding.params(data.rows))
+    scores = trials.sign * data.values  # a study turned upside down is the same to all that follows
     few = len(unit) <= FEW
     if not few:
-        basis = _screened(basis, unit, _carried(data.values))
+        basis = _screened(basis, unit, _carried(scores))
     real = _columns(basis, unit)
-    prior = scales(basis, unit, data.values[0], rng)
+    prior = scales(basis, unit, scores[0], rng)
     columns, injected = with_nulls(basis, unit, real, prior, chains=CHAINS, rng=rng)
-    found = composed(data.values, columns, rng, few=few)
-    w = found.coefficients[:, :, : real.shape[1]]
+    found = composed(scores, columns, rng, few=few)
+    w = trials.sign * found.coefficients[:, :, : real.shape[1]]
     surrogate = Surrogate(encoding, basis, data, uniform, w.reshape(-1, real.shape[1]))
     surrogate.noise = found.noise
     surrogate.chains = CHAINS
     surrogate.nulls = measured_nulls(columns, injected, unit, found.coefficients)
-    surrogate.explained = _explained(data.values, found.left_out, rng)
+    surrogate.explained = _explained(scores, found.left_out, rng)
     return surrogate
 
 

@@ -111,11 +111,10 @@ def _keys(name: str, address: str) -> tuple[_Key, ...]:
 def _is_shared(network: str) -> bool:
     """Tell whether an address may stand for everybody: this host's, or of a network behind one."""
     try:
-        found = ipaddress.ip_network(network)
+        first = ipaddress.ip_network(network).network_address
     except ValueError:
         return False
-    own = (each for each in _PRIVATE if each.version == found.version)
-    return any(found.subnet_of(each) for each in own)  # type: ignore[arg-type]
+    return any(first in each for each in _PRIVATE)
 
 
 def _network(address: str) -> str:

@@ -72,14 +72,12 @@ def test_the_share_is_over_the_space_not_over_where_the_sampler_went() -> None:
 
 
 def test_direction_does_not_matter() -> None:
-    """Turned upside down, the same trials have the same shares, but for the chance of the draws."""
+    """Turned upside down, the same trials have the same shares."""
     trials = study(LANDSCAPES["additive"], 40, 0)
     frame = trials.frame.assign(value=-trials.frame["value"])
     plain, turned = found(trials), found(replace(trials, frame=frame, direction="minimize"))
-    shares = {knob.name: knob.share.value for knob in turned.knobs}
-    assert {knob.name for knob in plain.knobs} == shares.keys()
-    for knob in plain.knobs:
-        assert knob.share.value == pytest.approx(shares[knob.name], abs=0.03)
+    assert plain.knobs == turned.knobs
+    assert any(not knob.is_noise for knob in plain.knobs)
 
 
 def test_a_branch_with_too_few_trials_is_not_judged() -> None:

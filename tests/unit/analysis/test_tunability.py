@@ -222,14 +222,14 @@ def test_gains_hold_the_truth() -> None:
 def test_the_estimate_is_not_as_lucky_as_the_best_value() -> None:
     """The best of many noisy values promises too much; the surface's estimate much less so."""
     observed, estimated = [], []
-    for seed in SEEDS:
+    for seed in range(24):  # of eight, the mean is known to a sixth of the noise only
         trials, surface, truth = fitted(seed)
         real = {gain.backbone: gain for gain in tunability(trials, truth).backbones}
         for gain in tunability(trials, surface).backbones:
             observed.append(gain.observed - real[gain.backbone].estimated.value)
             estimated.append(gain.estimated.value - real[gain.backbone].estimated.value)
     assert np.mean(observed) > 0.4 * NOISE
-    assert abs(np.mean(estimated)) < 0.4 * np.mean(observed)
+    assert abs(np.mean(estimated)) < 0.3 * NOISE
 
 
 def test_what_matters_is_told_from_what_does_not() -> None:
