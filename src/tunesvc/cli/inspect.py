@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -170,23 +169,12 @@ def workers(storage: Storage = None, as_json: Json = False) -> None:
     with open_store(storage) as store:
         found = leases.workers(store.engine)
     if as_json:
-        print_json([_worker_as_json(worker) for worker in found])
+        print_json([worker.as_json() for worker in found])
     elif not found:
         typer.echo("no worker runs; start one with:  tunesvc worker")
     else:
         columns = ("host", "state", "pid", "device", "study", "trial", "epoch", "last seen")
         show.table(columns, (_worker_row(worker) for worker in found))
-
-
-def _worker_as_json(worker: Worker) -> dict[str, Any]:
-    times = {"started_at": worker.started_at.isoformat(), "seen_at": worker.seen_at.isoformat()}
-    return asdict(worker) | times | {"state": _worker_state(worker)}
-
-
-def _worker_state(worker: Worker) -> str:
-    if worker.is_lost:
-        return "lost"
-    return "idle" if worker.trial is None else "running"
 
 
 def _worker_row(worker: Worker) -> tuple[str, ...]:
@@ -195,4 +183,4 @@ def _worker_row(worker: Worker) -> tuple[str, ...]:
     facts = (worker.pid, worker.device, worker.study, worker.trial, worker.epoch)
     shown = ("–" if fact is None else str(fact) for fact in facts)
     seen = f"{show.duration(max(0.0, worker.seen_seconds_ago))} ago"
-    return worker.host, _worker_state(worker), *shown, seen
+    return worker.host, worker.state, *shown, seen

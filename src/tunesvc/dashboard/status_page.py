@@ -113,7 +113,7 @@ def as_json(seen: Seen) -> bytes:
         "trouble": seen.trouble,
         "studies": [_study(seen, each) for each in seen.studies],
         "queue": sum(each.queue for each in seen.studies),
-        "workers": [_worker(each) for each in seen.workers],
+        "workers": [each.as_json() for each in seen.workers],
         "failures": [asdict(each) | {"at": each.at.isoformat()} for each in seen.failures],
     }
     return (json.dumps(told, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode()
@@ -144,17 +144,6 @@ def _study(seen: Seen, tally: Tally) -> dict[str, Any]:
         "takeovers": tally.takeovers,
         "eta_seconds": seen.eta_seconds.get(tally.study_id),
     }
-
-
-def _worker(worker: Worker) -> dict[str, Any]:
-    times = {"started_at": worker.started_at.isoformat(), "seen_at": worker.seen_at.isoformat()}
-    return asdict(worker) | times | {"state": _doing(worker)}
-
-
-def _doing(worker: Worker) -> str:
-    if worker.is_lost:
-        return "lost"
-    return "idle" if worker.trial is None else "running"
 
 
 @dataclass(frozen=True)
@@ -200,7 +189,6 @@ def _environment() -> Environment:
     )
     made.filters |= {
         "counts": _counts,
-        "doing": _doing,
         "ago": _ago,
         "bar": _bar,
         "duration": wording.seconds,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any, Literal
 
 from sqlalchemy import Engine, TextClause
 
@@ -57,6 +58,18 @@ class Worker:
     trial: int | None
     epoch: int | None
     is_lost: bool
+
+    @property
+    def state(self) -> Literal["running", "idle", "lost"]:
+        """What it does, in a word."""
+        if self.is_lost:
+            return "lost"
+        return "idle" if self.trial is None else "running"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for `--json`; times as ISO 8601."""
+        times = {"started_at": self.started_at.isoformat(), "seen_at": self.seen_at.isoformat()}
+        return asdict(self) | times | {"state": self.state}
 
 
 class Overspent(Exception):  # noqa: N818 (a message to whoever puts trials back)
