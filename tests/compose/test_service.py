@@ -5,10 +5,20 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 
 import pytest
-from composed import TRIALS, Project, Story, ended, health, inspect, ordered, running, wait_until
+from composed import (
+    TRIALS,
+    Project,
+    Story,
+    ended,
+    health,
+    inspect,
+    main_process,
+    ordered,
+    running,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +96,7 @@ def test_a_worker_that_hangs_is_unhealthy(service: Project) -> None:
     worker = service.ids("worker")[0]
     wait_until(lambda: health(worker) == "healthy")
     restarts = inspect(worker)[0]["RestartCount"]
-    python = _child(worker)
+    python = main_process(worker)
     os.kill(python, signal.SIGSTOP)
     try:
         wait_until(lambda: health(worker) == "unhealthy")
@@ -94,10 +104,3 @@ def test_a_worker_that_hangs_is_unhealthy(service: Project) -> None:
         os.kill(python, signal.SIGCONT)
     wait_until(lambda: health(worker) == "healthy")
     assert inspect(worker)[0]["RestartCount"] == restarts
-
-
-def _child(container: str) -> int:
-    """Return the process that the container's init has started, by its id on this host."""
-    first = inspect(container)[0]["State"]["Pid"]
-    found = subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True, check=True)
-    return int(found.stdout.split()[0])

@@ -100,6 +100,13 @@ def health(id: str) -> str:
     return str(inspect(id)[0]["State"]["Health"]["Status"])
 
 
+def main_process(container: str) -> int:
+    """Return the process that a container's init has started, by its id on this host."""
+    first = inspect(container)[0]["State"]["Pid"]
+    found = subprocess.run(["pgrep", "-P", str(first)], capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[0])
+
+
 def wait_until(condition: Callable[[], Any], seconds: float = 600, every: float = 0.5) -> Any:
     """Return what a condition gives as soon as it gives something."""
     deadline = time.monotonic() + seconds
