@@ -106,7 +106,7 @@ def open_ours(work: Work) -> Iterator[Trial]:
                 pruner.prune(study, storage.get_trial(lease.trial_id))
             time.sleep(work.sleep_seconds)
             if work.with_reports:
-                storage.tell(lease.trial_id, TrialState.COMPLETE, value, {STEPS: value}, {})
+                storage.tell(lease.trial_id, TrialState.COMPLETE, [value], {STEPS: value}, {})
                 leases.forget(lease)
             else:
                 leases.release(lease)

@@ -51,6 +51,11 @@ class Plan:
     phases: tuple[Phase, ...]
     pretrained: bool
 
+    @property
+    def trained(self) -> frozenset[str]:
+        """The names of the parameters that some epoch trains."""
+        return frozenset(name for group in self.groups for name in group.names)
+
 
 def plan(
     stages: Stages,

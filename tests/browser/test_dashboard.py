@@ -46,6 +46,24 @@ def address(made: Study, storage_url: str) -> Iterator[str]:
     assert served.wait(timeout=30) == 130
 
 
+@pytest.fixture
+def several(store: Store, tmp_path: Path) -> Study:
+    """A study of two objectives, of 60 finished trials, older than the other."""
+    objective = [{"metric": "accuracy"}, {"cost": "latency_ms"}]
+    return stored_study(store, tmp_path, name="several", objective=objective)
+
+
+def test_the_front_of_several_objectives_is_shown(
+    view: Open, several: Study, address: str, tmp_path: Path
+) -> None:
+    """Optuna-dashboard draws it, as it does for any study of its own, with the metrics' names."""
+    page = view(f"{address}/dashboard/studies/{several.id}", width=1300)
+    page.wait_for_selector("text=Pareto Front", timeout=60_000)
+    page.wait_for_selector(".js-plotly-plot", timeout=60_000)
+    page.wait_for_selector("text=latency_ms", timeout=60_000)
+    page.screenshot(path=tmp_path / "front.png", full_page=True)
+
+
 def test_summary_and_pictures_are_shown(
     view: Open, address: str, made: Study, tmp_path: Path
 ) -> None:

@@ -17,8 +17,8 @@ from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.study import Study
+from tunesvc.study.quantities import VARIABLE
 from tunesvc.trial import Desk
-from tunesvc.trial.costs import VARIABLE
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ def finish(leases: Leases, lease: Lease, epochs: int) -> None:
     storage = fenced(leases, lease)
     for epoch in range(1, epochs):
         storage.report(lease.trial_id, {epoch: 0.5}, {})
-    storage.tell(lease.trial_id, TrialState.PRUNED, 0.5, {epochs: 0.5} if epochs else {})
+    storage.tell(lease.trial_id, TrialState.PRUNED, [0.5], {epochs: 0.5} if epochs else {})
     leases.forget(lease)
 
 
@@ -145,7 +145,7 @@ def test_epochs_without_a_value_count(study: optuna.Study, leases: Leases) -> No
     storage = fenced(leases, lease)
     storage.report(lease.trial_id, {1: 0.5}, {}, epoch=1)
     rooms.tell_together(
-        leases.engine, [(storage, storage.end(TrialState.PRUNED, 0.5, {}, {}, epoch=3))]
+        leases.engine, [(storage, storage.end(TrialState.PRUNED, [0.5], {}, {}, epoch=3))]
     )
     assert spent(leases, study._study_id).epochs == 3
 

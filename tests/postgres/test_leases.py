@@ -184,7 +184,7 @@ def _work_ahead(url: str) -> list[int]:
             assert isinstance(lease, Lease)
             mine.append(lease.number)
             spare = leases.claim(study._study_id, terms, spare=True)
-            fenced(store, lease).tell(lease.trial_id, TrialState.COMPLETE, 1.0)
+            fenced(store, lease).tell(lease.trial_id, TrialState.COMPLETE, [1.0])
             leases.forget(lease)
     return mine
 
@@ -781,7 +781,7 @@ def ending(store: Store, lease: Lease) -> tuple[Fenced, Word]:
     storage.set_trial_param(
         lease.trial_id, "x", value / 10, optuna.distributions.FloatDistribution(0, 1)
     )
-    return storage, storage.end(TrialState.COMPLETE, value, {1: value / 2}, {"a": lease.number})
+    return storage, storage.end(TrialState.COMPLETE, [value], {1: value / 2}, {"a": lease.number})
 
 
 def test_several_are_told_together(

@@ -311,7 +311,7 @@ def test_workers_of_the_version_before_go_on_after_an_upgrade(store: Store) -> N
         (told,) = sql(store.engine, WRITE_3, **which, value=0.75, state="COMPLETE")
         assert told != (None,)
         assert sql(store.engine, WRITE_3, **which, value=0.75, state="COMPLETE") == [told]
-        storage.tell(new.trial_id, TrialState.COMPLETE, 1.0)
+        storage.tell(new.trial_id, TrialState.COMPLETE, [1.0])
     assert [trial.value for trial in study.get_trials()] == [0.5, 1.0]
     assert study.get_trials()[0].intermediate_values == {1: 0.75}
 

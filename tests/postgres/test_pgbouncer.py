@@ -99,7 +99,7 @@ def _work(url: str) -> int:
             for step in (1, 2):
                 storage.report(lease.trial_id, {step: x}, {"k": step})
                 assert store.history.values_at(study_id, step)[lease.number] == x
-            storage.tell(lease.trial_id, TrialState.COMPLETE, x, {3: x}, {})
+            storage.tell(lease.trial_id, TrialState.COMPLETE, [x], {3: x}, {})
             leases.forget(lease)
             ran += 1
         return ran

@@ -35,6 +35,7 @@ COLUMNS = {
         "latency_on",
         "latency_quiet",
         "pretrained",
+        "feasible",
     ),
     *(
         f"metric:{name}"

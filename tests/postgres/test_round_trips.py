@@ -125,7 +125,7 @@ def run_trial(
     for step in range(1, 5):
         fenced.report(lease.trial_id, {step: x / step}, {"history": [x] * step})
         study.pruner.prune(study, fenced.get_trial(lease.trial_id))
-    fenced.tell(lease.trial_id, state, None if state is TrialState.PRUNED else x, {5: x}, {"a": 1})
+    fenced.tell(lease.trial_id, state, [] if state is TrialState.PRUNED else [x], {5: x}, {"a": 1})
     leases.forget(lease)
 
 
@@ -175,7 +175,7 @@ def test_a_stack_is_told_in_one_trip(wire: Wire, wired: Store) -> None:
             lease = leases.claim(study_id, TERMS)
             assert isinstance(lease, Lease)
             storage = Fenced(wired.history, wired.engine, lease)
-            ends.append((storage, storage.end(TrialState.COMPLETE, float(number), {1: 0.5}, {})))
+            ends.append((storage, storage.end(TrialState.COMPLETE, [float(number)], {1: 0.5}, {})))
         wire.said.clear()
         assert tell_together(wired.engine, ends) == [True] * 16
         assert len(wire.said) == 1

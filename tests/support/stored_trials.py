@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from optuna.trial import TrialState
 from tunesvc import space, study
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
-from tunesvc.study import Study
+from tunesvc.study import Goal, Study
 
 SPEC = {
     "data": {"kind": "digits", "subset": 100},
@@ -37,10 +38,13 @@ COSTS = {
 LATENCY = {"tiny_resnet": 4.0, "two_conv_cnn": 0.5}  # ms
 
 
-def stored_study(store: Store, base: Path, name: str = "made", trials: int = 60) -> Study:
+def stored_study(
+    store: Store, base: Path, name: str = "made", trials: int = 60, **changed: object
+) -> Study:
     """Return a stored study of so many finished trials, the defaults first."""
-    made = study.create(store, StudySpec.model_validate({"name": name, **SPEC}), base=base)
-    add_trials(made, trials)
+    spec = StudySpec.model_validate({"name": name, **SPEC, **changed})
+    made = study.create(store, spec, base=base)
+    add_trials(made, trials, latency_on="Xeon" if len(spec.objectives) > 1 else "")
     return made
 
 
@@ -57,7 +61,7 @@ def add_trials(made: Study, count: int, latency_on: str = "", slower: float = 1.
     defaults = [] if first else list(searched.defaults())
     stored.add_trials(
         [
-            _trial(rng, searched, default, (latency_on, slower))
+            _trial(rng, searched, default, (latency_on, slower), study.objectives(made.spec)[1:])
             for default in [*defaults, *[None] * count][:count]
         ]
     )
@@ -68,6 +72,7 @@ def _trial(
     searched: space.Space,
     default: dict[str, object] | None,
     measured: tuple[str, float],
+    others: Sequence[Goal],
 ) -> optuna.trial.FrozenTrial:
     drawn = default or {each.name: _draw(rng, each.distribution) for each in searched.parameters}
     lr = float(drawn["lr"])  # type: ignore[arg-type]
@@ -76,19 +81,16 @@ def _trial(
     _, knobs = searched.resolve(drawn)
     history = [{"epoch": e, "accuracy": value * e / 3} for e in (1, 2, 3)]
     label = str(drawn["backbone"])
+    run = {"backbone": label, "knobs": knobs.model_dump(mode="json"), "parameters": 10_000}
+    run |= _priced(label, *measured) if measured[0] else {}
     return optuna.create_trial(
         state=TrialState.COMPLETE,
-        value=value,
+        values=[value, *(study.quantity(goal.name, {"run": run}) for goal in others)],
         params=drawn,
         distributions={each.name: each.distribution for each in searched.parameters},
         intermediate_values={each["epoch"]: each["accuracy"] for each in history},
         user_attrs={
-            "run": {
-                "backbone": label,
-                "knobs": knobs.model_dump(mode="json"),
-                "parameters": 10_000,
-            }
-            | (_priced(label, *measured) if measured[0] else {}),
+            "run": run,
             "history": history,
             "seconds": {"train": float(rng.uniform(1, 3))},
         }

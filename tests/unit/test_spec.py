@@ -29,6 +29,7 @@ from tunesvc.spec import (
 from tunesvc.spec.budget import Budget
 from tunesvc.spec.families import family
 from tunesvc.spec.load import dump
+from tunesvc.spec.objectives import name_of
 
 MINIMAL = "data: digits\nbackbones: [tiny_resnet]\n"
 
@@ -171,7 +172,36 @@ def test_a_windows_editors_file(tmp_path: Path) -> None:
             "objective: {direction: maximise}",
             ["f.yaml:3:13: objective.direction: unknown direction 'maximise', did you mean 'max"],
         ),
-        ("objective: [loss]", ["f.yaml:3:1: objective: must be a mapping of keys to values, and"]),
+        ("objective: 3", ["f.yaml:3:1: objective: must be a mapping of keys to values, and is 3"]),
+        ("objective: []", ["f.yaml:3:1: objective: must not be empty"]),
+        (
+            "objective: [{cost: latency_ms}, {metric: accuracy}]",
+            ["f.yaml:3:1: objective: the first objective must be a metric: trials are pruned by"],
+        ),
+        (
+            "objective: [accuracy, {cost: latency}]",
+            ["f.yaml:3:24: objective.1.cost: unknown cost 'latency', did you mean 'latency_ms'?"],
+        ),
+        (
+            "objective: [accuracy, {cost: seconds}, {cost: seconds}]",
+            ["f.yaml:3:1: objective: 'seconds' stands twice among the objectives"],
+        ),
+        (
+            "objective: [accuracy, {cost: seconds, direction: maximize}]",
+            ["f.yaml:3:39: objective.1.direction: unknown key, known: cost"],
+        ),
+        (
+            "objective: [a, b, c, d, e]",
+            ["f.yaml:3:1: objective: 5 objectives are too many; 4 are the most"],
+        ),
+        (
+            "objective: [accuracy, {cost: params_m}]\nsampler: cmaes",
+            ["f.yaml:4:1: sampler: cmaes searches for one objective, and there are 2; take tpe"],
+        ),
+        (
+            "objective: [accuracy, {cost: params_m}]\nsampler: {kind: tpe, cost_aware: true}",
+            ["f.yaml:4:1: sampler: cost_aware searches for one objective; make epoch_seconds an"],
+        ),
         ("keep: best-0", ["f.yaml:3:1: keep: must be all, or best-K such as best-3, and is 'b"]),
         ("keep: 3", ["f.yaml:3:1: keep: must be text, and is 3"]),
         ("confirm: maybe", ["f.yaml:3:1: confirm: must be true or false, and is 'maybe'"]),
@@ -530,6 +560,17 @@ def test_digest_knows_what(setting: str) -> None:
     assert read(FULL, setting).digest != read(FULL).digest
 
 
+def test_several_objectives() -> None:
+    """A bare word is a metric; a list of one is that one; what is stored is the same study."""
+    spec = read(MINIMAL, "objective=[accuracy, {cost: latency_ms}, {metric: loss}]")
+    assert [name_of(each) for each in spec.objectives] == ["accuracy", "latency_ms", "loss"]
+    again = StudySpec.model_validate_json(spec.model_dump_json())
+    assert again == spec
+    assert again.digest == spec.digest != read(MINIMAL).digest
+    assert read(MINIMAL, "objective=[loss]").objective == read(MINIMAL, "objective=loss").objective
+    assert len(read(MINIMAL).objectives) == 1
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
@@ -560,11 +601,33 @@ def test_control_trials_are_a_share(kind: str) -> None:
         ("pruner=asha", "7138ac28235070cc7fbc9f2a029a21d546f0b88a9d4eb5050486951c1c1732ac"),
         ("pruner=median", "077cc131fc672b8244d071bef445646332f81b8ddfbf25249221db352ae128f8"),
         ("pruner=none", "2dba4ac16c32cb6d625e811c9f6d3b17ab5b467e7a8be6621cb59769423f3fe3"),
+        (
+            "sampler={kind: tpe, cost_aware: false}",
+            "7138ac28235070cc7fbc9f2a029a21d546f0b88a9d4eb5050486951c1c1732ac",
+        ),
+        ("objective=accuracy", "7138ac28235070cc7fbc9f2a029a21d546f0b88a9d4eb5050486951c1c1732ac"),
+        (
+            "objective=[{metric: accuracy}]",
+            "7138ac28235070cc7fbc9f2a029a21d546f0b88a9d4eb5050486951c1c1732ac",
+        ),
+        ("objective=loss", "a1e472d01b5c3f079f5df0e0b59fdc15e1c0eca217b9712f9aafe361831db304"),
+        ("objective=[loss]", "a1e472d01b5c3f079f5df0e0b59fdc15e1c0eca217b9712f9aafe361831db304"),
     ],
 )
 def test_studies_of_before_keep_their_digest(setting: str, digest: str) -> None:
     """Seeds of stored trials derive from it: what is added to the file may not change it."""
     assert read(MINIMAL, setting).digest == digest
+
+
+def test_a_cost_aware_study_is_another() -> None:
+    """It draws otherwise; only TPE knows the key."""
+    aware = read(MINIMAL, "sampler={kind: tpe, cost_aware: true}")
+    assert aware.is_cost_aware
+    assert not read(MINIMAL).is_cost_aware
+    assert not read(MINIMAL, "sampler=random").is_cost_aware
+    assert aware.digest != read(MINIMAL).digest
+    with pytest.raises(SpecError, match="cost_aware"):
+        read(MINIMAL, "sampler={kind: gp, cost_aware: true}")
 
 
 def test_seeds() -> None:

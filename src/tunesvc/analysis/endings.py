@@ -1,4 +1,4 @@
-"""Why trials were pruned: the pruner, divergence, or something else; told by `reason`."""
+"""Why feasible trials were pruned: the pruner, divergence, or something else; told by `reason`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _DIVERGED = r"\bdiverged\b|\bis (?:nan|[-+]?inf)\b"
 
 def by_pruner(trials: Trials) -> pd.DataFrame:
     """Return the trials that the pruner stopped; those for which nobody gave a reason, too."""
-    reason = trials.frame["reason"].astype(str)
+    reason = trials.feasible["reason"].astype(str)
     says = (reason == "") | reason.str.contains(_BY_PRUNER, regex=False)
-    return trials.frame[(trials.frame["state"] == "PRUNED") & says]
+    return trials.feasible[(trials.feasible["state"] == "PRUNED") & says]
 
 
 def diverged(trials: Trials) -> pd.DataFrame:
@@ -24,8 +24,8 @@ def diverged(trials: Trials) -> pd.DataFrame:
     budget's hours stopped, nothing is left open. A trial that failed (for lack of memory, say) is
     none of them: it says nothing of the objective.
     """
-    reason = trials.frame["reason"].astype(str)
+    reason = trials.feasible["reason"].astype(str)
     says = reason.str.contains(_DIVERGED, case=False) & ~reason.str.contains(
         _BY_PRUNER, regex=False
     )
-    return trials.frame[(trials.frame["state"] == "PRUNED") & says]
+    return trials.feasible[(trials.feasible["state"] == "PRUNED") & says]

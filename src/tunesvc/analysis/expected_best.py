@@ -85,7 +85,8 @@ def expected_best(trials: Trials, noise: float | None = None) -> ExpectedBest | 
             worth it, doubling must buy at least this too.
     """
     finished = trials.finished[trials.finished["drawn"] == "random"]
-    pruned = trials.frame[(trials.frame["drawn"] == "random") & (trials.frame["state"] == "PRUNED")]
+    fits = trials.feasible
+    pruned = fits[(fits["drawn"] == "random") & (fits["state"] == "PRUNED")]
     if finished.empty or len(finished) + len(pruned) < LEAST:
         return Unsupported(
             f"needs {LEAST} random trials that ended, one of them unpruned; "

@@ -30,6 +30,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from tunesvc.analysis.front import front
 from tunesvc.analysis.table import Trials
 from tunesvc.spec.caps import Cap
 
@@ -48,7 +49,7 @@ COSTS: dict[str, tuple[str, float]] = {
     "epoch_seconds": ("epoch_seconds", 1.0),
     "seconds": ("seconds", 1.0),
 }
-_METRIC = "metric:"
+_METRIC, _OBJECTIVE = "metric:", "objective:"
 _DIGITS = 4  # of a loosened cap
 
 
@@ -136,32 +137,34 @@ def feasible(trials: Trials, caps: Sequence[Cap]) -> Feasible:
     Args:
         caps: on `known` names.
     """
-    finished = trials.finished
+    finished = trials.complete  # a study's own constraints are none of the caps asked for
     names = tuple(dict.fromkeys(cap.name for cap in caps))
-    told = _told(finished, names)
+    told = quantities(finished, names)
     is_told = np.isfinite(told.to_numpy(float)).all(axis=1)
     seen = _Seen(trials, finished[is_told], told[is_told], tuple(caps))
     rows = _rows(seen.holds)
-    front = tuple(seen.fit(row) for row in _front(seen, rows))
+    best = tuple(seen.fit(row) for row in _front(seen, rows))
     return Feasible(
         caps=seen.caps,
-        best=front[0] if front else None,
-        front=front,
+        best=best[0] if best else None,
+        front=best,
         fits=len(rows),
         finished=len(finished),
         unknown=_unknown(told),
         left_out=int((~is_told).sum()),
-        nearest=() if front else _nearest(seen),
-        measured_on=_devices(seen, names),
+        nearest=() if best else _nearest(seen),
+        measured_on=devices(seen.frame, names),
         disturbed=_disturbed(seen, names),
     )
 
 
-def _told(finished: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return a column for each name."""
+def quantities(finished: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return a column for each name of a cost, a metric, or an objective as it was told."""
     columns = {}
     for name in names:
         column, by = COSTS.get(name, (f"{_METRIC}{name}", 1.0))
+        if f"{_OBJECTIVE}{name}" in finished:
+            column, by = f"{_OBJECTIVE}{name}", 1.0
         columns[name] = finished[column].to_numpy(float) / by if column in finished else nan
     return pd.DataFrame(columns, index=finished.index)
 
@@ -209,12 +212,8 @@ def _front(seen: _Seen, rows: Iterable[int]) -> list[int]:
         seen.told[cap.name].to_numpy(float) * (-1 if "<" in cap.sign else 1) for cap in seen.caps
     ]
     points: Array = np.stack([seen.scores, *goods], axis=1)  # (trials, 1 + caps), larger is better
-    kept: list[int] = []
-    # One that beats another, or equals it and was earlier, comes before it.
-    for row in sorted(rows, key=lambda row: (*-points[row], row)):
-        if not any((points[other] >= points[row]).all() for other in kept):
-            kept.append(row)
-    return kept
+    chosen = sorted(rows)
+    return [chosen[place] for place in front(points[chosen])]
 
 
 def _nearest(seen: _Seen) -> tuple[Loosening, ...]:
@@ -235,11 +234,11 @@ def _worst(seen: _Seen, row: int) -> tuple[float, float, int]:
 def _loosened(seen: _Seen, row: int) -> Loosening:
     fit = seen.fit(row)
     broken = [cap for cap in seen.caps if not cap.holds(fit.told[cap.name])]
-    instead = tuple(_raised(cap, fit.told[cap.name]) for cap in broken)
+    instead = tuple(raised(cap, fit.told[cap.name]) for cap in broken)
     return Loosening(fit, instead, max(seen.excess(row, cap) for cap in broken))
 
 
-def _raised(cap: Cap, value: float) -> Cap:
+def raised(cap: Cap, value: float) -> Cap:
     """Return the cap that lets a value in, by a number that a person can type."""
     step = 10.0 ** (floor(log10(abs(value))) + 1 - _DIGITS) if value else 10.0**-_DIGITS
     outward = {"<=": ceil, "<": ceil, ">=": floor, ">": floor}.get(cap.sign)
@@ -251,10 +250,11 @@ def _raised(cap: Cap, value: float) -> Cap:
     return raised if raised.holds(value) else Cap(cap.name, cap.sign, further)
 
 
-def _devices(seen: _Seen, names: Sequence[str]) -> tuple[str, ...]:
-    if not _is_timed(names) or "latency_on" not in seen.frame:
+def devices(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the devices that trials' latencies were measured on, if one is among the names."""
+    if not _is_timed(names) or "latency_on" not in frame:
         return ()
-    return tuple(sorted({str(each) for each in seen.frame["latency_on"] if each}))
+    return tuple(sorted({str(each) for each in frame["latency_on"] if each}))
 
 
 def _disturbed(seen: _Seen, names: Sequence[str]) -> int:

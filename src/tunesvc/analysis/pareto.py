@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -31,12 +31,19 @@ from scipy.stats import norm
 
 from tunesvc.analysis.table import LEVEL, Trials, Unsupported
 
-Cost = Literal["seconds", "parameters", "gflops", "memory_mb"]
+Cost = Literal["seconds", "parameters", "gflops", "memory_mb", "size_mb", "latency_ms"]
 Standing = Literal["front", "within noise", "dominated"]
 
 Array = NDArray[np.float64]
 
-_UNITS = {"seconds": "s", "parameters": "parameters", "gflops": "GFLOPs", "memory_mb": "MiB"}
+_UNITS = {
+    "seconds": "s",
+    "parameters": "parameters",
+    "gflops": "GFLOPs",
+    "memory_mb": "MiB",
+    "size_mb": "MiB",
+    "latency_ms": "ms",
+}
 
 
 @dataclass(frozen=True)
@@ -118,11 +125,13 @@ def pareto(trials: Trials, cost: Cost, noise: float | None = None) -> Frontier |
 
     Args:
         cost: `seconds` of the whole trial; `parameters`, all of the model; `gflops` of one image's
-            forward pass; `memory_mb`, the peak of training.
+            forward pass; `memory_mb`, the peak of training; `size_mb` of the model's file;
+            `latency_ms` of one image's inference.
         noise: σ, in the objective's unit; None: not known.
     """
     finished = trials.finished
-    known = finished[np.isfinite(finished[cost].to_numpy(float))]
+    told = finished[cost].to_numpy(float) if cost in finished else np.full(len(finished), np.nan)
+    known = finished[np.isfinite(told)]
     if not len(known):
         return Unsupported(f"needs finished trials of known {cost}, has 0")
     scores, costs = trials.sign * known["value"].to_numpy(float), known[cost].to_numpy(float)
@@ -196,7 +205,7 @@ def gain_per_hour(trials: Trials, noise: float | None = None) -> Spending | Unsu
     best = _best(finished, trials.sign)
     values = finished["value"].astype(float)
     gain = float(trials.sign * (values[best] - values[reference]))
-    curve = _curve(ended, trials.sign)
+    curve = _curve(ended, finished.index, trials.sign)
     reach = _z() * sqrt(2) * noise if noise is not None and best != reference else 0.0
     return Spending(
         reference=float(values[reference]),
@@ -234,15 +243,18 @@ def _best(finished: pd.DataFrame, sign: float) -> int:
     return int(finished.index.to_numpy()[int(np.argmax(scores))])
 
 
-def _curve(ended: pd.DataFrame, sign: float) -> tuple[tuple[float, float, int], ...]:
+def _curve(
+    ended: pd.DataFrame, finished: pd.Index[Any], sign: float
+) -> tuple[tuple[float, float, int], ...]:
     """Return when the best so far rose, by the hours of trials that had ended by then."""
     in_time = ended.sort_values("ended", kind="stable", na_position="last")
     hours = in_time["seconds"].fillna(0.0).cumsum() / 3600
     steps: list[tuple[float, float, int]] = []
-    is_known = (in_time["state"] == "COMPLETE") & np.isfinite(in_time["value"].to_numpy(float))
-    for number, value in in_time["value"][is_known].items():
+    is_known = in_time.index.isin(finished)
+    known = in_time["value"][is_known].to_numpy(float)
+    for number, at, value in zip(in_time.index[is_known], hours[is_known], known, strict=True):
         if not steps or sign * value > sign * steps[-1][1]:
-            steps.append((float(hours[number]), float(value), int(number)))
+            steps.append((float(at), float(value), int(number)))
     return tuple(steps)
 
 

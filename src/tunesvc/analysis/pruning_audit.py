@@ -126,12 +126,12 @@ def pruning_audit(trials: Trials) -> PruningAudit | Unsupported:
     if not any(trials.curves.values()):
         return Unsupported("no trial has reported an epoch yet")
     curves = {number: dict(curve) for number, curve in trials.curves.items()}
-    controls = trials.frame[trials.frame["control"].astype(bool)]
+    controls = trials.feasible[trials.feasible["control"].astype(bool)]
     spared = _spared(trials, controls)
     return PruningAudit(
         pruner=trials.pruner,
         epochs=trials.epochs,
-        finished=_agreements(trials, curves, trials.frame),
+        finished=_agreements(trials, curves, trials.feasible),
         controls=_among_controls(trials, curves, controls),
         bias=_bias(trials),
         control_trials=len(controls),
@@ -198,7 +198,7 @@ def _among_controls(
 
 
 def _bias(trials: Trials) -> str:
-    stopped, begun = len(by_pruner(trials)), int((trials.frame["epochs"] > 0).sum())
+    stopped, begun = len(by_pruner(trials)), int((trials.feasible["epochs"] > 0).sum())
     if not stopped:
         return ""
     return (
@@ -261,9 +261,9 @@ def _savings(trials: Trials, spared: tuple[Spared, ...]) -> Savings | Unsupporte
         none = "the study has no pruner"
         return Unsupported(none if trials.pruner == "none" else "the pruner has stopped no trial")
     unrun = (trials.epochs - stopped["epochs"]).clip(lower=0)
-    total, run = float(unrun.sum()), float(trials.frame["epochs"].sum())
+    total, run = float(unrun.sum()), float(trials.feasible["epochs"].sum())
     n, share = len(stopped), total / (total + run) if total else 0.0
-    ran = _integers(trials.frame["epochs"])
+    ran = _integers(trials.feasible["epochs"])
     return Savings(
         pruned=n,
         epochs=Estimate(total, total, total, n, "epochs"),

@@ -59,7 +59,7 @@ def sensitivity(
     """Return a curve for each parameter that some trial drew, in the order of the space."""
     if isinstance(surface, Unsupported):
         return surface
-    whole = trials.frame[trials.frame["state"].isin(["COMPLETE", "PRUNED"])]
+    whole = trials.feasible[trials.feasible["state"].isin(["COMPLETE", "PRUNED"])]
     drawn = surface.encoding.params(whole).notna().sum()
     everywhere = surface.sample(_TRIES, np.random.default_rng(0))
     return tuple(

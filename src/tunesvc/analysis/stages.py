@@ -72,7 +72,7 @@ def stages(trials: Trials) -> Stages:
 
 def stopped(trials: Trials) -> pd.DataFrame:
     """Return the pruned trials that have a value, before the last epoch, and did not diverge."""
-    frame = trials.frame
+    frame = trials.feasible
     return frame[
         (frame["state"] == "PRUNED")
         & ~frame.index.isin(diverged(trials).index)

@@ -53,6 +53,8 @@ class Trials:
             value       objective of a COMPLETE trial, in its own unit; else NaN
             last        objective after the last epoch that was reported; NaN before the first
             epochs      finished and reported epochs
+            feasible    whether it breaks no constraint of the study; where the column is missing,
+                        none does
             backbone    label                           strategy    name
             default     whether it is a backbone's untuned configuration
             drawn       "random", "sampler", or "given" (defaults, grids, what was enqueued)
@@ -74,6 +76,8 @@ class Trials:
             latency_quiet   whether nobody else had the cores meanwhile
             memory_mb   peak of training, MiB; NaN while unknown
             memory_kind     whether that was "measured" or "estimated"; "" while unknown
+            objective:NAME  of a study of several objectives: what the trial was told of each
+                        but the first; NaN unless it is COMPLETE
             metric:NAME     every metric of the task after the last epoch; NaN while unknown
             param:NAME  one for each of `space`: its value; NaN or None where it was not drawn
             knob:KNOB   every knob of the configuration that acts, tuned or not; knob:backbone is
@@ -83,6 +87,8 @@ class Trials:
         space: parents before those that depend on them.
         defaults: backbone label → its untuned configuration, by parameter name.
         epochs: of a whole trial.
+        against: what the objective is weighed against, one Pareto set for each: quantities
+            (objectives, costs or metrics, by name), and which way each is better.
     """
 
     study: str
@@ -96,18 +102,39 @@ class Trials:
     defaults: Mapping[str, Mapping[str, Scalar]]
     sampler: str
     pruner: str
+    against: tuple[Mapping[str, Direction], ...] = (
+        {"latency_ms": "minimize"},
+        {"params_m": "minimize"},
+    )
+
+    @property
+    def feasible(self) -> pd.DataFrame:
+        """The rows of trials that break no constraint: what others brought is no observation."""
+        if "feasible" not in self.frame:
+            return self.frame
+        found: pd.DataFrame = self.frame[self.frame["feasible"].astype(bool)]
+        return found
 
     @property
     def finished(self) -> pd.DataFrame:
-        """The rows of trials that ran to their end and have a value, a finite one."""
-        is_finite = np.isfinite(self.frame["value"].to_numpy(dtype=float))
-        found: pd.DataFrame = self.frame[(self.frame["state"] == "COMPLETE") & is_finite]
-        return found
+        """The feasible rows of trials that ran to their end and have a value, a finite one."""
+        return _complete(self.feasible)
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """The same, those among them that break a constraint, too."""
+        return _complete(self.frame)
 
     @property
     def sign(self) -> float:
         """1 where larger is better, else -1: `sign * value` is a score to be maximized."""
         return 1.0 if self.direction == "maximize" else -1.0
+
+
+def _complete(frame: pd.DataFrame) -> pd.DataFrame:
+    is_finite = np.isfinite(frame["value"].to_numpy(dtype=float))
+    found: pd.DataFrame = frame[(frame["state"] == "COMPLETE") & is_finite]
+    return found
 
 
 @dataclass(frozen=True)

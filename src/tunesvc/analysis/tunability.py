@@ -213,7 +213,7 @@ class _Place:
 
     def _count(self, names: tuple[str, ...]) -> int:
         """Return how many trials of the backbone drew one of these parameters; all without any."""
-        frame = self.trials.frame
+        frame = self.trials.feasible
         whole = frame["state"].isin(["COMPLETE", "PRUNED"]) & (frame["backbone"] == self.label)
         columns = [f"param:{name}" for name in names]
         return int((whole & frame[columns].notna().any(axis=1)).sum() if names else whole.sum())

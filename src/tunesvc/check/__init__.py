@@ -1,6 +1,7 @@
 """What can be known of a study before it begins.
 
-looking   everything that can be known before a device is touched
+looking   everything that can be known before a device is touched, and
+fitting     which backbones cannot keep the study's constraints
 duration  how long it will take on this machine, from
 dry         a few real batches of each backbone under each strategy, and
 crowding    how much slower workers are that share a CPU, and

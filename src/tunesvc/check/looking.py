@@ -13,18 +13,34 @@ from typing import Any
 
 from tunesvc import cost, data, places, plugins, space, study
 from tunesvc.backbones import build, check_weights, input_transform
+from tunesvc.check.fitting import unfit
+from tunesvc.data import Listing
 from tunesvc.errors import TuneError, UnknownNameError, suggest
 from tunesvc.space.parameters import Constant
 from tunesvc.spec import StudySpec
+from tunesvc.spec.objectives import Objective
 
 
 @dataclass
 class Report:
-    """What was found: facts by topic, and every problem that would stop the study."""
+    """What was found: facts by topic, and every problem that would stop the study.
+
+    Args:
+        dropped: backbone → the constraints that it breaks on every setting; they are left out.
+    """
 
     facts: dict[str, Any] = field(default_factory=dict)
     problems: list[TuneError] = field(default_factory=list)
     fingerprint: str | None = None
+    dropped: dict[str, str] = field(default_factory=dict)
+    _listing: Listing | None = field(default=None, repr=False)
+
+    def listing(self, spec: StudySpec, base: Path) -> Listing:
+        """Return what the study learns from; it is looked through once."""
+        if self._listing is None:
+            target = plugins.load("task", spec.task).target
+            self._listing = data.scan(spec.data, target=target, base=base)
+        return self._listing
 
     def as_json(self) -> dict[str, Any]:
         """Return facts and problems as plain data."""
@@ -45,7 +61,13 @@ def check(spec: StudySpec, base: Path) -> Report:
     """Look at objective, space, data, weights and memory; collect every problem."""
     report = Report()
     report.facts["study"] = {"name": spec.name, "digest": spec.digest, "task": spec.task}
-    for look in (_objective, _space, _data):
+    with report.looking():
+        _objective(report, spec, base)
+    with report.looking():
+        _constraints(report, spec, base)
+        spec = spec.without(report.dropped)
+        report.facts["study"]["digest"] = spec.digest
+    for look in (_space, _data):
         with report.looking():
             look(report, spec, base)
     for label in spec.backbone_labels:
@@ -55,15 +77,29 @@ def check(spec: StudySpec, base: Path) -> Report:
 
 
 def _objective(report: Report, spec: StudySpec, _base: Path) -> None:
-    metric, direction = study.objective(spec)
-    written = spec.objective.metric
+    goals, first = study.objectives(spec), spec.objectives[0]
     # Only here is a metric that was written told from one left at its default.
-    if "metric" in spec.objective.model_fields_set and written != metric:
-        known = plugins.load("task", spec.task).metrics
-        raise UnknownNameError(
-            f"objective.metric: {spec.task} has no metric {written!r}", suggest(written, known)
-        )
-    report.facts["objective"] = {"metric": metric, "direction": direction}
+    if isinstance(first, Objective) and "metric" in first.model_fields_set:
+        written, known = first.metric, plugins.load("task", spec.task).metrics
+        if written != goals[0].name:
+            raise UnknownNameError(
+                f"objective.metric: {spec.task} has no metric {written!r}", suggest(written, known)
+            )
+    told = [{"metric": goal.name, "direction": goal.direction} for goal in goals]
+    report.facts["objective"] = told[0] if len(told) == 1 else told
+    study.check_machine(spec)
+
+
+def _constraints(report: Report, spec: StudySpec, base: Path) -> None:
+    """Leave out the backbones that cannot keep the study's constraints."""
+    if not spec.constraints:
+        return
+    report.facts["constraints"] = spec.constraints.model_dump()
+    task = plugins.load("task", spec.task)
+    outputs = task.num_outputs(report.listing(spec, base).classes)
+    report.dropped = unfit(spec, base, outputs)
+    if report.dropped:
+        report.facts["dropped"] = dict(report.dropped)
 
 
 def _space(report: Report, spec: StudySpec, _base: Path) -> None:
@@ -76,8 +112,7 @@ def _space(report: Report, spec: StudySpec, _base: Path) -> None:
 
 
 def _data(report: Report, spec: StudySpec, base: Path) -> None:
-    task = plugins.load("task", spec.task)
-    listing = data.scan(spec.data, target=task.target, base=base)
+    listing = report.listing(spec, base)
     report.fingerprint = listing.fingerprint
     report.facts["data"] = data.describe(listing)
     transform = input_transform(spec.backbones[0], base=base, image_size=spec.data.image_size)

@@ -93,23 +93,24 @@ def status(
     """Show how far a study is."""
     from tunesvc import study
     from tunesvc.cli import show
+    from tunesvc.results import pareto
     from tunesvc.storage import open_store
 
     with open_store(storage) as store:
         opened = study.open_study(store, name)
         now = study.status(opened)
         if as_json:
-            print_json(now.as_json())
+            print_json(now.as_json() | {"pareto": [one.as_json() for one in pareto(opened)]})
             return
         if not watch:
-            show.print_status(now)
+            show.print_status(now, pareto(opened))
             return
         with show.Progress(name, None, []) as progress:
             while now.state != "done":
                 progress.update(now)
                 time.sleep(1)
                 now = study.status(opened)
-        show.print_status(now)
+        show.print_status(now, pareto(opened))
 
 
 def best(

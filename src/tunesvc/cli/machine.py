@@ -51,15 +51,17 @@ def _check_fruit(storage: str | None, names: list[str]) -> None:
     """Raise TrainingError if a study is done without a single complete trial."""
     from tunesvc import study
     from tunesvc.cli.up import fruitless
+    from tunesvc.results import results
     from tunesvc.storage import open_store
 
     if not names:
         return
     with open_store(storage) as store:
         for name in set(names) & set(study.names(store)):  # one may have been deleted
-            now = study.status(study.open_study(store, name))
+            opened = study.open_study(store, name)
+            now = study.status(opened)
             if now.state == "done" and now.best is None:
-                raise fruitless(now)
+                raise fruitless(results(opened))
 
 
 def pretrain(

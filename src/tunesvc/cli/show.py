@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -15,12 +15,15 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from tunesvc.analysis.feasible import Fit
+    from tunesvc.analysis.pareto_set import ParetoSet
     from tunesvc.check import Report
     from tunesvc.study import Status
 
 GLUE = "\N{NO-BREAK SPACE}"  # holds two words on one line
 console = Console(soft_wrap=True, highlight=False)
 _LOG = logging.getLogger("tunesvc")
+_MOST_IN_LINE = 3
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:
@@ -96,6 +99,7 @@ def counts(status: Status) -> str:
     for state in ("complete", "pruned", "fail", "running", "waiting"):
         number = status.trials[state]
         parts += [f"{number} {state}"] if number else []
+    parts += [f"{status.infeasible} of them infeasible"] if status.infeasible else []
     return ", ".join(parts)
 
 
@@ -117,9 +121,16 @@ def spent(status: Status) -> str:
 def best_line(status: Status) -> str:
     """Return the best trial so far on one line."""
     if status.best is None:
-        return "no trial has ended yet"
+        return no_best(status)
     best = status.best
     return f"best {status.metric} {best.value:.4f} (trial {best.trial})  {params(best.params)}"
+
+
+def no_best(status: Status) -> str:
+    """Return why a study has no best trial, so far."""
+    if status.infeasible:
+        return f"no trial keeps the constraints, of {status.infeasible} that were measured by them"
+    return "no trial has ended yet"
 
 
 def pace(status: Status) -> str:
@@ -233,7 +244,7 @@ def wrapped(told: str, start: str = "") -> None:
     console.print(lines.replace(GLUE, " "), markup=False)
 
 
-def print_status(status: Status) -> None:
+def print_status(status: Status, unbeaten: Sequence[ParetoSet] = ()) -> None:
     """Print how far a study is."""
     why = f": {status.why}" if status.why else ""
     of = f"; it runs the best of {status.confirms} again" if status.confirms else ""
@@ -242,6 +253,9 @@ def print_status(status: Status) -> None:
     if spent(status):
         console.print(f"  spent: {spent(status)}", markup=False)
     console.print(f"  {best_line(status)}", markup=False)
+    for each in unbeaten:
+        if each.members:
+            console.print(f"  {pareto_line(each)}", markup=False)
     if status.state == "open" and not status.trials["running"]:
         again = f"tunesvc worker --study {status.study} --until-done"
         console.print(f"  no worker is running; continue with: {again}", markup=False)
@@ -254,6 +268,19 @@ def print_status(status: Status) -> None:
     elif status.why:
         more = f"tunesvc up FILE --set budget.{status.over}=…"
         console.print(f"  give it more with:  {more}", markup=False)
+
+
+def pareto_line(found: ParetoSet) -> str:
+    """Return a Pareto set on one line, its best first."""
+    told = [_short(fit, found.against) for fit in found.members[:_MOST_IN_LINE]]
+    more = len(found.members) - len(told)
+    rest = f", and {more} more" if more else ""
+    return f"Pareto set of {found.metric}, {', '.join(found.against)}: {'; '.join(told)}{rest}"
+
+
+def _short(fit: Fit, against: Iterable[str]) -> str:
+    told = ", ".join(flat(fit.told[name]) for name in against)
+    return f"{fit.value:.4f}, {told} (trial {fit.trial})"
 
 
 def _mended(status: Status) -> str:

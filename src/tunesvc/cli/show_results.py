@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from tunesvc.cli.show import GLUE, console, counts, flat, params, table, wrapped
+from tunesvc.cli.show import GLUE, console, counts, flat, no_best, params, table, wrapped
+from tunesvc.cli.show_pareto import print_pareto
 
 if TYPE_CHECKING:
     from tunesvc.analysis import Cell
@@ -20,7 +21,7 @@ def print_results(found: Results) -> None:
     """Print the best configuration, its metrics, and the table of backbone × strategy."""
     status = found.status
     if status.best is None:
-        console.print(f"study {status.study}: no trial has ended yet", markup=False)
+        _print_none(found)
         return
     lower = " (lower is better)" if status.direction == "minimize" else ""
     console.print(f"best of {counts(status)}: trial {status.best.trial}", markup=False)
@@ -28,7 +29,7 @@ def print_results(found: Results) -> None:
     untouched = {k: v for k, v in found.knobs.items() if k not in _knob_names(status.best.params)}
     _entry("as default", params(untouched))
     _entry("validation", _metrics(found.validation, status.metric))
-    _entry("tuned for", f"{status.metric}{lower}")
+    _entry("tuned for", f"{status.metric}{lower}{_also(found)}")
     if found.untuned is not None:
         _entry("untuned", _untuned(found))
     missing = "not scored: no test split (data.split.test holds one out), or not by this machine"
@@ -37,6 +38,7 @@ def print_results(found: Results) -> None:
     columns = ("backbone", "strategy", "best", "median", "spread", "s/trial", "finished", "pruned")
     table(columns, (_strategy_row(row) for row in found.table))
     wrapped(LEGEND)
+    print_pareto(found.pareto)
     if found.league:
         console.print()
         table(
@@ -44,6 +46,20 @@ def print_results(found: Results) -> None:
             (_league_row(each, status.metric) for each in found.league),
         )
         wrapped(LEAGUE)
+
+
+def _print_none(found: Results) -> None:
+    """Say that there is no best trial, and which comes nearest to the constraints."""
+    status, nearest = found.status, found.nearest
+    console.print(f"study {status.study}: {no_best(status)}", markup=False)
+    if nearest is not None:
+        wrapped(f"trial {nearest.trial}, {nearest.told}", "  nearest  ")
+
+
+def _also(found: Results) -> str:
+    """Return what else is an objective."""
+    others = list(found.status.objectives)[1:]
+    return f"; also weighed: {', '.join(others)}" if others else ""
 
 
 def _entry(name: str, told: str) -> None:

@@ -54,8 +54,10 @@ def new_study(
             path = _write(data, backbones, preset, trials, name, into, home)
         spec = load(path, name=name, settings=settings or ())
     report = None if unchecked else checked(spec, home)
-    if report and not no_estimate:
-        tell_duration(report, spec, home)
+    if report:
+        tell_dropped(report)
+        if not no_estimate:
+            tell_duration(report, spec, home)
     if dry_run:
         from tunesvc.cli.show import print_report
 
@@ -68,7 +70,8 @@ def new_study(
     with open_store(storage) as store:
         made = create(store, spec, home, report)
         ready = _takers(store, made.name)
-    typer.echo(f"study {made.name} is ready: {_amount(spec)} on {len(spec.backbones)} backbone(s)")
+    on = f"{len(made.spec.backbones)} backbone(s)"
+    typer.echo(f"study {made.name} is ready: {_amount(spec)} on {on}")
     if ready:
         typer.echo(
             f"{ready} worker(s) take its trials; watch them:  tunesvc status {made.name} --watch"
@@ -105,8 +108,13 @@ def create(store: Store, spec: StudySpec, base: Path, report: Report | None) -> 
     """Store a checked study; the same one again is the same study."""
     from tunesvc import study
 
-    fingerprint = report.fingerprint if report else None
-    return study.create(store, spec, base=base.absolute(), fingerprint=fingerprint)
+    return study.create(
+        store,
+        spec,
+        base=base.absolute(),
+        fingerprint=report.fingerprint if report else None,
+        dropped=report.dropped if report else {},
+    )
 
 
 def checked(spec: StudySpec, base: Path) -> Report:
@@ -117,6 +125,12 @@ def checked(spec: StudySpec, base: Path) -> Report:
     if report.problems:
         raise _all(report)
     return report
+
+
+def tell_dropped(report: Report) -> None:
+    """Print which backbones are left out, and why, a line each."""
+    for label, why in report.dropped.items():
+        typer.echo(f"backbone {label} is left out: whatever its knobs are, it breaks {why}")
 
 
 def tell_duration(
@@ -130,7 +144,8 @@ def tell_duration(
     from tunesvc.check import tell
     from tunesvc.up import placements
 
-    tell(report, spec, base.absolute(), devices or placements(None, None))
+    left = spec.without(report.dropped)
+    tell(report, left, base.absolute(), devices or placements(None, None))
     found = report.facts["estimate"]
     typer.echo(found["about"] or f"no estimate of how long it takes: {found['why']}")
 
@@ -236,7 +251,8 @@ def check(
     spec = load(file, settings=settings or ())
     report = look(spec, file.parent.absolute())
     if not no_estimate:
-        tell(report, spec, file.parent.absolute(), placements(None, None))
+        left = spec.without(report.dropped)
+        tell(report, left, file.parent.absolute(), placements(None, None))
     if as_json:
         print_json(report.as_json())
     else:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tunesvc.cli.show import Progress
     from tunesvc.confirm import Asked, Standing
     from tunesvc.errors import TrainingError
+    from tunesvc.results import Results
     from tunesvc.storage import Store
     from tunesvc.study import Status, Study
     from tunesvc.up import Fleet, Packing
@@ -56,7 +57,7 @@ def up(
     """
     from tunesvc import study
     from tunesvc.cli import show
-    from tunesvc.cli.studies import checked, create
+    from tunesvc.cli.studies import checked, create, tell_dropped
     from tunesvc.dashboard.listening import listening
     from tunesvc.interrupt import Stopped, stoppable
     from tunesvc.processes import registered
@@ -69,6 +70,7 @@ def up(
     where = None if no_dashboard else listening(port=port)
     address = where.briefly() if where else None
     report = checked(spec, file.parent)
+    tell_dropped(report)
     try:
         with stoppable(), open_store(storage) as store:
             made = create(store, spec, file.parent, report)
@@ -228,7 +230,7 @@ def _finish(made: Study, device: str) -> None:
 
     found = results(made)
     if found.status.best is None:
-        raise fruitless(found.status)
+        raise fruitless(found)
     desk = Desk(made, places.cache(), open_artifacts(places.artifacts()))
     try:
         score(desk, found.status.best.trial, place(device))
@@ -259,9 +261,17 @@ def _print_confirmation(made: Study) -> None:
         print_confirmation(made.name + SUFFIX, outcome)
 
 
-def fruitless(status: Status) -> TrainingError:
+def fruitless(found: Results) -> TrainingError:
+    """Return what to say of a study that is done and has no best trial."""
     from tunesvc.errors import TrainingError
 
+    status, nearest = found.status, found.nearest
+    if nearest is not None:
+        return TrainingError(
+            f"no trial of {status.study!r} keeps its constraints",
+            f"trial {nearest.trial} comes nearest: {nearest.told}",
+            "raise that constraint, in a study of another name (--name), or add smaller backbones",
+        )
     return TrainingError(
         f"no trial of {status.study!r} came to its end",
         f"{status.trials['fail']} failed, {status.trials['pruned']} were pruned",

@@ -58,7 +58,7 @@ class Origin:
     def best(self, count: int) -> list[Chosen]:
         """Return the best configurations that came to their end, each once, best first."""
         found: dict[str, Chosen] = {}
-        for trial in self._ranked():
+        for trial in filter(studies.is_feasible, self._ranked()):
             if len(found) == count:
                 break
             with suppress(KeyError):  # another program's trial
@@ -69,14 +69,16 @@ class Origin:
         backbone, _ = self._space.resolve(trial.params)
         is_default = same(trial.params) == same(self.defaults[backbone])
         name = f"trial {trial.number}"
-        one = Candidate(name, "best", trial.number, backbone, trial.value, is_default)
+        one = Candidate(
+            name, "best", trial.number, backbone, studies.first_value(trial), is_default
+        )
         return Chosen(one, trial.params)
 
     def default(self, backbone: str) -> Chosen:
         """Return the untuned configuration of a backbone."""
         params = self.defaults[backbone]
         trial = next((t for t in self._ranked() if same(t.params) == same(params)), None)
-        number, value = (trial.number, trial.value) if trial else (None, None)
+        number, value = (trial.number, studies.first_value(trial)) if trial else (None, None)
         name = f"default of {backbone}"
         return Chosen(Candidate(name, "default", number, backbone, value, True), params)
 
@@ -125,12 +127,12 @@ class Origin:
         return found
 
     def _value(self, number: int) -> float | None:
-        return next((t.value for t in self.trials if t.number == number), None)
+        return next((studies.first_value(t) for t in self.trials if t.number == number), None)
 
     def _ranked(self) -> list[FrozenTrial]:
         sign = 1 if studies.objective(self.study.spec)[1] == "minimize" else -1
-        done = [t for t in self.trials if t.state is TrialState.COMPLETE and t.value is not None]
-        return sorted(done, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+        done = [t for t in self.trials if t.state is TrialState.COMPLETE and t.values]
+        return sorted(done, key=lambda trial: (sign * trial.values[0], trial.number))
 
 
 def in_order(chosen: Iterable[Chosen], direction: Direction) -> list[Chosen]:

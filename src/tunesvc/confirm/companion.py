@@ -67,8 +67,10 @@ def write(study: Study, chosen: Sequence[Chosen], runs: Sequence[GivenRun]) -> S
     spec = study.spec.model_dump(mode="json") | {
         "name": study.name + SUFFIX,
         "description": f"the best of {study.name}, run again with new seeds",
+        "objective": study.spec.objectives[0],  # costs of a configuration do not hang on its seed
         "pruner": {"kind": "none"},
         "confirm": False,
+        "constraints": {},  # the best kept them; a default is told beside them, whatever it costs
         "sampler": {
             "kind": "given",
             "configurations": {each.candidate.name: each.written() for each in chosen},

@@ -7,12 +7,13 @@ measured stands with its function.
 
 from tunesvc.cost.costs import Costs, measure
 from tunesvc.cost.counting import gflops, parameters, trainable
-from tunesvc.cost.ledger import Ledger
+from tunesvc.cost.ledger import RECKONED, Ledger
 from tunesvc.cost.memory import StepMemory, inference_memory_mb, memory_estimate_mb, step_memory
 from tunesvc.cost.size import Form, size_mb
 from tunesvc.cost.timing import Setting, Timing, inference, timed, training_step
 
 __all__ = [
+    "RECKONED",
     "Costs",
     "Form",
     "Ledger",

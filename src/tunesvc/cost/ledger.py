@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from tunesvc.cost.counting import gflops
+from tunesvc.cost.counting import gflops, parameters
 from tunesvc.cost.memory import StepMemory, inference_memory_mb, step_memory
 from tunesvc.cost.size import size_mb
 from tunesvc.cost.timing import Timing
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tunesvc.backbones import Backbone
 
 log = logging.getLogger(__name__)
+
+RECKONED = ("params_m", "flops_g", "size_mb", "infer_memory_mb")  # without running the model
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -51,6 +53,22 @@ class Ledger:
     ) -> StepMemory | None:
         """Return `step_memory`; None where the model does not run on "meta"."""
         return _once(self._steps, (key, trained), lambda: step_memory(backbone, trained))
+
+    def reckoned(self, name: str, key: str, backbone: Backbone) -> float | None:
+        """Return a quantity that hangs on the model alone, by its name in RECKONED; None: unknown.
+
+        The parameters may be on "meta".
+        """
+        match name:
+            case "params_m":
+                return parameters(backbone.module) / 1e6
+            case "flops_g":
+                return self.gflops(key, backbone)
+            case "size_mb":
+                return self.size_mb(key, backbone)
+            case "infer_memory_mb":
+                return self.inference_memory_mb(key, backbone)
+        raise KeyError(name)
 
     def timing(self, key: str, measure: Callable[[], Timing]) -> Timing | None:
         """Return what was measured; None where the model does not run.

@@ -122,24 +122,25 @@ class Fenced(BaseStorage):
         self,
         trial_id: int,
         state: TrialState,
-        value: float | None = None,
+        values: Sequence[float] = (),
         steps: Mapping[int, float] = _NONE,
         attributes: Mapping[str, Any] = _NONE,
     ) -> None:
         """Store the last epochs, and end the trial and its lease.
 
         Args:
-            value: None for a pruned trial: its last step's, if that is a number, as Optuna has it.
+            values: one for each objective. None for a pruned trial of one objective: its last
+                step's, if that is a number, as Optuna has it; of several, it has none.
 
         Raises:
             LeaseLost: nothing was stored.
         """
-        self._write(trial_id, self.end(state, value, steps, attributes))
+        self._write(trial_id, self.end(state, values, steps, attributes))
 
     def end(
         self,
         state: TrialState,
-        value: float | None,
+        values: Sequence[float],
         steps: Mapping[int, float],
         attributes: Mapping[str, Any],
         epoch: int = 0,
@@ -149,11 +150,14 @@ class Fenced(BaseStorage):
         Args:
             epoch: so many were finished, also where the last of them has no value.
         """
-        if value is None and state is TrialState.PRUNED:
+        if not values and state is TrialState.PRUNED and not self._has_several():
             known = self.get_trial(self.lease.trial_id).intermediate_values
-            value = words.last(dict(known) | dict(steps))
-        values = () if value is None else (value,)
+            last = words.last(dict(known) | dict(steps))
+            values = () if last is None else (last,)
         return Word(steps, attributes, epoch, state=state, values=values)
+
+    def _has_several(self) -> bool:
+        return len(self.inner.get_study_directions(self.lease.study_id)) > 1
 
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None

@@ -25,6 +25,7 @@ from tunesvc.analysis.pareto import (
     gain_per_hour_by_backbone,
     pareto,
 )
+from tunesvc.analysis.pareto_set import ParetoSet, pareto_sets
 from tunesvc.analysis.predictors import (
     Predictor,
     Pretraining,
@@ -127,6 +128,12 @@ class Evidence:
         """What pretrained weights bought."""
         found = self._once("fine-tuning", lambda: fine_tuning_gain(self.trials))
         return _unless_empty(found, "no architecture was run with and without pretrained weights")
+
+    def pareto(self) -> tuple[ParetoSet, ...] | Unsupported:
+        """The trials that no other beats, in each that the study weighs its objective against."""
+        found = tuple(each for each in pareto_sets(self.trials) if each.members)
+        names = ", ".join(dict.fromkeys(name for each in self.trials.against for name in each))
+        return _unless_empty(found, f"needs finished trials with {names}, has none")
 
     def frontier(self, cost: Cost) -> Frontier | Unsupported:
         """The objective against one cost."""

@@ -18,6 +18,7 @@ from tunesvc.report.figures import (
     expected,
     importance,
     parallel,
+    pareto,
     predictors,
     pruning,
     robustness,
@@ -48,6 +49,16 @@ SECTIONS: tuple[Section, ...] = (
         winner.measure,
         plain(winner.says),
         plain(winner.table),
+    ),
+    Section(
+        "pareto",
+        "The Pareto set",
+        "The trials that no other one beats in all at once: in the objective and in what it is "
+        "weighed against. To choose by any other cap: tunesvc best STUDY --where.",
+        Evidence.pareto,
+        of_trials(pareto.says),
+        plain(pareto.table),
+        of_trials(pareto.figure),
     ),
     Section(
         "importance",
@@ -157,6 +168,8 @@ SECTIONS: tuple[Section, ...] = (
     ),
     _cost("parameters", "Objective against size", "Each finished trial against its parameters."),
     _cost("gflops", "Objective against operations", "Against what one image's forward pass takes."),
+    _cost("size_mb", "Objective against file size", "Against the length of the model's file."),
+    _cost("latency_ms", "Objective against latency", "Against the time that one image takes."),
     _cost("memory_mb", "Objective against memory", "Against the peak of memory while training."),
     Section(
         "spending",

@@ -11,9 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tunesvc import plugins
 from tunesvc import study as studies
 from tunesvc.analysis import Cell, strategy_table
+from tunesvc.analysis.pareto_set import ParetoSet, pareto_sets
 from tunesvc.results.trials import trials
 from tunesvc.spec import Knobs
-from tunesvc.study import Probed, Status, Study
+from tunesvc.study import Nearest, Probed, Status, Study
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Results:
     untuned: tuple[int, float] | None  # number and value of its backbone's default trial
     table: tuple[Cell, ...]
     league: tuple[Probed, ...]  # a linear probe of each backbone, best first
+    nearest: Nearest | None = None  # to its constraints, where no trial that has ended keeps them
+    pareto: tuple[ParetoSet, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return it as `tunesvc best --json` prints it."""
@@ -42,15 +45,19 @@ class Results:
             "untuned": self.untuned and {"trial": self.untuned[0], "value": self.untuned[1]},
             "strategies": [asdict(row) for row in self.table],
             "league": [asdict(entry) for entry in self.league],
+            "pareto": [each.as_json() for each in self.pareto],
+            "nearest": None if self.nearest is None else asdict(self.nearest),
         }
 
 
 def results(study: Study) -> Results:
     """Read a study's outcome; sensible at any time, also before the first trial has ended."""
     status = studies.status(study)
-    table = strategy_table(trials(study))
+    ended = trials(study)
+    table, unbeaten = strategy_table(ended), pareto_sets(ended)
     if status.best is None:
-        return Results(status, {}, {}, None, None, table, _league(study))
+        nearest = studies.nearest(study)
+        return Results(status, {}, {}, None, None, table, _league(study), nearest)
     found = study.optuna().get_trials(deepcopy=False)
     best = found[status.best.trial]
     return Results(
@@ -61,7 +68,13 @@ def results(study: Study) -> Results:
         _untuned(best, found),
         table,
         _league(study),
+        pareto=unbeaten,
     )
+
+
+def pareto(study: Study) -> tuple[ParetoSet, ...]:
+    """Return the trials that no other beats, in what the study weighs against each other."""
+    return pareto_sets(trials(study))
 
 
 def _league(study: Study) -> tuple[Probed, ...]:
@@ -79,7 +92,7 @@ def _untuned(best: FrozenTrial, found: list[FrozenTrial]) -> tuple[int, float] |
     label = best.user_attrs["run"]["backbone"]
     for trial in found:
         if trial.user_attrs.get("default") == label and trial.state is TrialState.COMPLETE:
-            return trial.number, float(trial.value or 0.0)
+            return trial.number, studies.first_value(trial) or 0.0
     return None
 
 

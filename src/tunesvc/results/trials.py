@@ -18,10 +18,10 @@ from optuna.trial import FrozenTrial, TrialState
 from tunesvc import plugins
 from tunesvc import space as spaces
 from tunesvc import study as studies
-from tunesvc.analysis.table import Dimension, Trials
+from tunesvc.analysis.table import Dimension, Direction, Trials
 from tunesvc.results.dimensions import dimensions
 from tunesvc.space import Space
-from tunesvc.spec import KNOBS, Knobs, knobs
+from tunesvc.spec import KNOBS, Knobs, StudySpec, knobs
 from tunesvc.study import Study
 
 Attributes = Mapping[str, Any]
@@ -52,7 +52,20 @@ def trials(study: Study) -> Trials:
         defaults=dict(zip(spec.backbone_labels, space.defaults(), strict=True)),
         sampler=spec.sampler.kind,
         pruner=spec.pruner.kind,
+        against=_against(spec),
     )
+
+
+def _against(spec: StudySpec) -> tuple[Mapping[str, Direction], ...]:
+    """Return what the first objective is weighed against: further ones, what is limited, or size
+    and latency, each by itself."""
+    others = {goal.name: goal.direction for goal in studies.objectives(spec)[1:]}
+    if others:
+        return (others,)
+    bounds = {cap.name: cap.sign for cap in spec.constraints.caps}
+    if bounds:
+        return ({name: "minimize" if "<" in sign else "maximize" for name, sign in bounds.items()},)
+    return {"latency_ms": "minimize"}, {"params_m": "minimize"}
 
 
 def _curve(trial: FrozenTrial) -> Curve:
@@ -74,6 +87,7 @@ def _frame(
         **_run(runs, acting),
         **_inference(runs),
         **_times(found),
+        **_others(found, space),
         **_metrics(found, plugins.load("task", space.spec.task).metrics),
         **{f"param:{each.name}": _params(found, each) for each in searched},
         **{f"knob:{knob}": _knob(acting, knob) for knob in ("backbone", *KNOBS)},
@@ -92,6 +106,7 @@ def _told(found: Sequence[FrozenTrial], curves: Mapping[int, Curve]) -> dict[str
         "value": np.where(is_complete, np.array(values, float), nan),
         "last": _floats(curve[-1][1] if curve else None for curve in own),
         "epochs": np.array([_epochs(trial) for trial in found], int),
+        "feasible": np.array([studies.is_feasible(trial) for trial in found], bool),
         "reason": _texts(trial.user_attrs.get("reason") for trial in found),
     }
 
@@ -178,6 +193,16 @@ def _lowest(runs: Sequence[Attributes]) -> list[Attributes]:
 def _measured_on(latency: Attributes) -> str:
     where = [str(latency.get(key)) for key in ("device_name", "precision", "threads")]
     return "{}, {}, threads: {}".format(*where) if latency else ""
+
+
+def _others(found: Sequence[FrozenTrial], space: Space) -> dict[str, Any]:
+    """Return what each trial was told of every objective but the first."""
+    told = [t.values if t.state is TrialState.COMPLETE else None for t in found]
+    goals = enumerate(studies.objectives(space.spec)[1:], start=1)
+    return {
+        f"objective:{goal.name}": _floats(None if v is None else v[place] for v in told)
+        for place, goal in goals
+    }
 
 
 def _metrics(found: Sequence[FrozenTrial], names: Iterable[str]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ search_space:
 
 objective:
   metric: accuracy   # or balanced_accuracy, precision, recall, f1, loss
+# several at once: objective: [{{metric: accuracy}}, {{cost: latency_ms}}]
 
 budget:
   trials: {spec.budget.trials}

@@ -75,7 +75,8 @@ class Asha(BasePruner):
         if step is None or not self.is_rung(step):
             return False
         own = trial.intermediate_values[step]
-        return math.isnan(own) or not self._goes_on(own, self.rivals(study, trial), study.direction)
+        towards = study.directions[0]  # of several objectives, the first one's
+        return math.isnan(own) or not self._goes_on(own, self.rivals(study, trial), towards)
 
     def rivals(self, study: optuna.Study, trial: FrozenTrial) -> Iterable[float]:
         """Return the values of the other trials after the epoch that this one is at."""

@@ -52,7 +52,7 @@ class Median(BasePruner):
         complete = self._complete(study, trial.number)
         if len(complete) < max(1, self._startup):
             return False
-        sign = 1.0 if study.direction is StudyDirection.MAXIMIZE else -1.0
+        sign = 1.0 if study.directions[0] is StudyDirection.MAXIMIZE else -1.0
         own = _numbers(trial.intermediate_values.values())
         if not own:
             return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ Ints = NDArray[np.int64]
 COMPLETE, PRUNED, INFEASIBLE, RUNNING = range(4)  # what a trial counts as, the best first
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 WANTED = (*ENDED, TrialState.RUNNING)
+SECONDS = "seconds"  # the user attribute: {phase: seconds}
 _NUMBER = attrgetter("number")
 
 
@@ -30,6 +32,7 @@ class Seen:
         rows: int64 (n,), trial numbers.
         counts_as: int64 (n,), COMPLETE, PRUNED, INFEASIBLE or RUNNING.
         keys: float64 (n, 2), by which those that count as the same are ranked, smaller first.
+        seconds: float64 (n,), what each was seen to cost; NaN where nobody measured it.
         branch: int64 (n,), index into `branches`: which parameters the trial has.
         branches: the distributions of each set of parameters that was ever met.
         columns: for each parameter its values by trial number, as Optuna represents them.
@@ -40,6 +43,7 @@ class Seen:
     rows: Ints
     counts_as: Ints
     keys: Floats
+    seconds: Floats
     branch: Ints
     branches: Sequence[Mapping[str, BaseDistribution]]
     columns: Mapping[str, Floats]
@@ -70,11 +74,26 @@ class Seen:
 
     def values(self, places: Ints, names: Sequence[str]) -> Floats:
         """Return the parameters of those trials that have all of them: float64 (names, trials)."""
-        has_all = np.array([all(name in it for name in names) for it in self.branches], dtype=bool)
-        if not has_all.any():
+        rows = self.rows[self.having(places, names)]
+        if not len(rows):
             return np.empty((len(names), 0))
-        rows = self.rows[places[has_all[self.branch[places]]]]
         return np.stack([self.columns[name][rows] for name in names])
+
+    def having(self, places: Ints, names: Sequence[str]) -> Ints:
+        """Return the places of those trials that have all of these parameters."""
+        has_all = np.array([all(name in it for name in names) for it in self.branches], dtype=bool)
+        return places[has_all[self.branch[places]]] if has_all.any() else places[:0]
+
+    @property
+    def measured(self) -> Ints:
+        """The places of the trials whose seconds tell what a trial costs there.
+
+        Why: 2026-11: a pruned trial counts with what was spent on it: that is what such a trial
+        costs. One that broke a constraint was ended before it trained. Its seconds say nothing of
+        training, and would make what is infeasible look cheap.
+        """
+        counts = (self.counts_as == COMPLETE) | (self.counts_as == PRUNED)
+        return np.flatnonzero(counts & (self.seconds > 0))  # not a number is not above 0
 
 
 class Memory:
@@ -91,6 +110,7 @@ class Memory:
         self._distributions: list[Mapping[str, BaseDistribution]] = []
         self._counts_as = np.empty(0, np.int64)
         self._keys = np.empty((0, 2))
+        self._seconds = np.empty(0)
         self._branch = np.empty(0, np.int64)
         self._columns: dict[str, Floats] = {}
 
@@ -115,7 +135,8 @@ class Memory:
         keys[:, 1] *= sign
         keys[np.isnan(keys)] = np.inf  # not a number is the worst
         branches, columns = tuple(self._distributions), dict(self._columns)
-        return Seen(rows, self._counts_as[rows], keys, self._branch[rows], branches, columns)
+        counts_as, seconds = self._counts_as[rows], self._seconds[rows]
+        return Seen(rows, counts_as, keys, seconds, self._branch[rows], branches, columns)
 
     def _grow(self, size: int) -> None:
         missing = size - len(self._known)
@@ -125,6 +146,7 @@ class Memory:
         self._known += [None] * missing
         self._counts_as = np.pad(self._counts_as, (0, missing))
         self._keys = np.pad(self._keys, ((0, missing), (0, 0)))
+        self._seconds = np.pad(self._seconds, (0, missing))
         self._branch = np.pad(self._branch, (0, missing))
         self._columns = {name: np.pad(old, (0, missing)) for name, old in self._columns.items()}
 
@@ -140,6 +162,7 @@ class Memory:
             self._columns[name][number] = distribution.to_internal_repr(params[name])
         self._branch[number] = branch
         self._counts_as[number], self._keys[number] = _standing(trial)
+        self._seconds[number] = _seconds(trial)
         self._known[number] = trial if trial.state.is_finished() else None
 
 
@@ -155,8 +178,14 @@ def _standing(trial: FrozenTrial) -> tuple[int, tuple[float, float]]:
     if broken > 0:
         return INFEASIBLE, (broken, 0.0)
     if trial.state is TrialState.COMPLETE:
-        return COMPLETE, (0.0, cast(float, trial.value))
+        return COMPLETE, (0.0, cast(list[float], trial.values)[0])
     if not trial.intermediate_values:
         return PRUNED, (1.0, 0.0)
     step, value = max(trial.intermediate_values.items())
     return PRUNED, (-float(step), value)
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    """Return what the phases of a trial took together; NaN where nobody measured them."""
+    phases = trial.user_attrs.get(SECONDS)
+    return float(sum(phases.values())) if isinstance(phases, Mapping) else math.nan

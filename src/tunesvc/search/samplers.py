@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, Ra
 from tunesvc.search.hyperband import InBracket
 from tunesvc.search.memory import Memory
 from tunesvc.search.pruners import brackets
+from tunesvc.search.several import SeveralTpe
 from tunesvc.search.tpe import Tpe
 from tunesvc.spec import StudySpec, derive_seed, search_spec
 
@@ -71,13 +72,15 @@ def drawn(trial: optuna.Trial) -> Literal["random", "sampler", "given"]:
 def _sampler(spec: StudySpec, seed: int, memory: Memory | None) -> BaseSampler:
     match spec.sampler:
         case search_spec.TpeSampler() as tpe:
-            return Tpe(
+            chosen = Tpe if len(spec.objectives) == 1 else SeveralTpe
+            return chosen(
                 seed,
                 n_startup_trials=tpe.n_startup_trials,
                 n_ei_candidates=tpe.n_ei_candidates,
                 multivariate=tpe.multivariate,
                 group=tpe.group,
                 constant_liar=tpe.constant_liar,
+                cost_aware=tpe.cost_aware,
                 memory=memory,
             )
         case search_spec.GpSampler(n_startup_trials=n):

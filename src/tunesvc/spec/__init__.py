@@ -1,6 +1,17 @@
 """The study file: parsing, checking, schema, digest."""
 
 from tunesvc.spec.config import TrialConfig, derive_seed, trial_seed
+from tunesvc.spec.constraints import Constraints
+from tunesvc.spec.data_spec import (
+    ArraysData,
+    BackboneSpec,
+    CsvData,
+    DataSpec,
+    DigitsData,
+    FolderData,
+    SplitSpec,
+    TorchvisionData,
+)
 from tunesvc.spec.knobs import KNOBS, STRATEGIES, Knobs, Scalar
 from tunesvc.spec.load import apply_settings, load, parse, schema
 from tunesvc.spec.ranges import Choices, Fixed, FloatRange, IntRange, Range
@@ -11,18 +22,7 @@ from tunesvc.spec.search_spec import (
     PrunerSpec,
     SamplerSpec,
 )
-from tunesvc.spec.study_spec import (
-    ArraysData,
-    BackboneSpec,
-    ConfirmSpec,
-    CsvData,
-    DataSpec,
-    DigitsData,
-    FolderData,
-    SplitSpec,
-    StudySpec,
-    TorchvisionData,
-)
+from tunesvc.spec.study_spec import ConfirmSpec, StudySpec
 
 __all__ = [
     "KNOBS",
@@ -31,6 +31,7 @@ __all__ = [
     "BackboneSpec",
     "Choices",
     "ConfirmSpec",
+    "Constraints",
     "CsvData",
     "DataSpec",
     "DigitsData",

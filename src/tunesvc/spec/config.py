@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from tunesvc.spec.data_spec import BackboneSpec
 from tunesvc.spec.knobs import Knobs
 from tunesvc.spec.search_spec import GivenSampler
-from tunesvc.spec.study_spec import BackboneSpec, StudySpec
+from tunesvc.spec.study_spec import StudySpec
 
 
 @dataclass(frozen=True)

@@ -208,7 +208,7 @@ def _models_at(loc: KeyPath, model: type[BaseModel]) -> list[type[BaseModel]]:
         if fields:
             here = list(_models_in(fields[0].annotation))
         else:  # the tag of a union, a knob, or an index
-            here = [m for m in here if _tag(m) == part] or here
+            here = [m for m in here if part in (_tag(m), m.__name__)] or here
     return here
 
 

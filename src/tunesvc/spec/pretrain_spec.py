@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from tunesvc.spec.data_spec import BackboneSpec, DataSpec
 from tunesvc.spec.knobs import Knobs
 from tunesvc.spec.model import Model
-from tunesvc.spec.study_spec import BackboneSpec, DataSpec
 
 
 def _random_start(value: Any) -> Any:

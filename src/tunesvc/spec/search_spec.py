@@ -25,6 +25,9 @@ class TpeSampler(Model):
     multivariate: bool = True
     group: bool = Field(True, description="model conditional knobs jointly inside their branch")
     constant_liar: bool = True
+    cost_aware: bool = Field(
+        False, description="draw what promises the most per second, from what trials took so far"
+    )
     batch_size: int = Field(1, ge=1, description=_TOGETHER)
 
 

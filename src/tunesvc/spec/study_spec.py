@@ -11,124 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
 from tunesvc.spec.budget import Budget
+from tunesvc.spec.constraints import Constraints
+from tunesvc.spec.data_spec import BackboneSpec, DataSpec
 from tunesvc.spec.knobs import KnobName, Scalar
 from tunesvc.spec.model import Model, short
+from tunesvc.spec.objectives import Goal, Objective, ObjectiveSpec
 from tunesvc.spec.ranges import SearchSpace
 from tunesvc.spec.search_spec import AshaPruner, PrunerSpec, SamplerSpec, TpeSampler
-
-
-class SplitSpec(Model):
-    """How the images that carry no split of their own are divided; stratified and seeded."""
-
-    val: float = Field(0.2, gt=0, lt=1, description="share for validation")
-    test: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        description="share held out for the final test; null: 0.2, or none where val/ exists",
-    )
-    seed: int = 0
-
-
-class _Data(Model):
-    where: ClassVar[frozenset[str]] = frozenset()
-
-    split: SplitSpec = SplitSpec()
-    subset: int | None = Field(None, ge=2, description="use at most N training images, stratified")
-    fraction: float | None = Field(None, gt=0, le=1, description="use this share of them instead")
-    image_size: int | None = Field(
-        None, ge=8, description="side in pixels; null: as the weights' own transforms say"
-    )
-    on_corrupt: Literal["fail", "skip"] = Field("fail", description="an image that cannot be read")
-
-    @model_validator(mode="after")
-    def _one_cut(self) -> _Data:
-        if self.subset is not None and self.fraction is not None:
-            raise ValueError("give subset or fraction, not both")
-        return self
-
-
-class FolderData(_Data):
-    """Class folders: `train/ val/ [test/]` with one folder per class each, or one level."""
-
-    where: ClassVar[frozenset[str]] = frozenset({"path"})
-
-    kind: Literal["folder"]
-    path: str
-
-
-class CsvData(_Data):
-    """A table of image paths (relative to the file) and labels or target numbers."""
-
-    where: ClassVar[frozenset[str]] = frozenset({"path"})
-
-    kind: Literal["csv"]
-    path: str
-    image_column: str = "path"
-    target_column: str = "label"
-    split_column: str | None = Field(None, description="holds train, val or test")
-
-
-class TorchvisionData(_Data):
-    """One of torchvision's data sets, by its class name."""
-
-    where: ClassVar[frozenset[str]] = frozenset({"root", "download"})
-
-    kind: Literal["torchvision"]
-    name: str = Field(description="MNIST, CIFAR10, OxfordIIITPet, Flowers102, …")
-    root: str | None = Field(None, description="folder that holds it; null: tunesvc's own")
-    download: bool = False
-
-
-class ArraysData(_Data):
-    """An `.npz` file with x_train, y_train and perhaps x_val, y_val, x_test, y_test, classes.
-
-    Images are uint8 of shape (N, H, W) or (N, H, W, 3).
-    """
-
-    where: ClassVar[frozenset[str]] = frozenset({"path"})
-
-    kind: Literal["arrays"]
-    path: str
-
-
-class DigitsData(_Data):
-    """scikit-learn's 1,797 handwritten digits, 8×8 grey: real, and needs no download."""
-
-    kind: Literal["digits"]
-
-
-DataSpec = Annotated[
-    FolderData | CsvData | TorchvisionData | ArraysData | DigitsData, Field(discriminator="kind")
-]
-
-
-class BackboneSpec(Model):
-    """A pretrained body to fine-tune."""
-
-    name: str = Field(description="any torchvision classification model, or one of our own")
-    weights: str = Field(
-        "DEFAULT", description="DEFAULT, a name such as IMAGENET1K_V1, none, or a path"
-    )
-    kwargs: dict[str, Scalar] = Field({}, description="constructor arguments (width_mult: 0.35)")
-    label: str | None = Field(
-        None, description="name in tables; null: `name`, and weights if need be"
-    )
-
-
-class Objective(Model):
-    """What is optimized, on the validation split."""
-
-    metric: str = "accuracy"
-    direction: Literal["maximize", "minimize"] | None = Field(
-        None, description="null: the metric's own"
-    )
 
 
 class LeaseSpec(Model):
@@ -177,7 +72,14 @@ class StudySpec(Model):
     defaults: dict[KnobName, Scalar] = Field(
         {}, description="the untuned configuration, run first for every backbone"
     )
-    objective: Annotated[Objective, short("metric", str | Objective)] = Objective()
+    objective: ObjectiveSpec = Field(
+        Objective(),
+        description="a metric; or a list, [{metric: accuracy}, {cost: latency_ms}]: the Pareto set "
+        "of all, trials being pruned by the first",
+    )
+    constraints: Constraints = Field(
+        Constraints(), description="a trial that breaks one is told so, and not trained"
+    )
     budget: Budget = Budget()
     sampler: SamplerSpec = TpeSampler()
     pruner: PrunerSpec = AshaPruner()
@@ -223,6 +125,24 @@ class StudySpec(Model):
             raise ValueError(f"backbone {twice[0]!r} stands twice; give each its own `label`")
         return self
 
+    @field_validator("sampler")
+    @classmethod
+    def _sampler_can(cls, sampler: SamplerSpec, known: ValidationInfo) -> SamplerSpec:
+        several = known.data.get("objective")
+        if isinstance(several, tuple) and sampler.kind == "cmaes":
+            raise ValueError(
+                f"cmaes searches for one objective, and there are {len(several)}; "
+                "take tpe, gp, random, qmc or grid"
+            )
+        if isinstance(several, tuple) and isinstance(sampler, TpeSampler) and sampler.cost_aware:
+            raise ValueError("cost_aware searches for one objective; make epoch_seconds another")
+        return sampler
+
+    @property
+    def objectives(self) -> tuple[Goal, ...]:
+        """What is optimized; trials are pruned by the first, which is a metric."""
+        return self.objective if isinstance(self.objective, tuple) else (self.objective,)
+
     @property
     def backbone_labels(self) -> tuple[str, ...]:
         """What each backbone is called in tables and in Optuna."""
@@ -238,6 +158,11 @@ class StudySpec(Model):
         )
 
     @property
+    def is_cost_aware(self) -> bool:
+        """Whether what trials took so far decides what is drawn."""
+        return isinstance(self.sampler, TpeSampler) and self.sampler.cost_aware
+
+    @property
     def confirmation(self) -> ConfirmSpec | None:
         """What is to be run again when the study is done; None: nothing."""
         if isinstance(self.confirm, ConfirmSpec):
@@ -247,6 +172,21 @@ class StudySpec(Model):
     def backbone(self, label: str) -> BackboneSpec:
         """Return the backbone that has this label."""
         return self.backbones[self.backbone_labels.index(label)]
+
+    def without(self, labels: Collection[str]) -> StudySpec:
+        """Return the same study without some backbones; the others keep their labels."""
+        if not set(labels).intersection(self.backbone_labels):
+            return self
+        kept = {
+            label: backbone
+            for label, backbone in zip(self.backbone_labels, self.backbones, strict=True)
+            if label not in labels
+        }
+        made = self.model_copy(update={"backbones": tuple(kept.values())})
+        if made.backbone_labels == tuple(kept):
+            return made
+        named = (each.model_copy(update={"label": label}) for label, each in kept.items())
+        return self.model_copy(update={"backbones": tuple(named)})
 
     @property
     def digest(self) -> str:
@@ -268,5 +208,9 @@ class StudySpec(Model):
             what["budget"].pop(amount)
         for free in ("batch_size", "configurations", "runs", "of"):
             what["sampler"].pop(free, None)
+        if not self.is_cost_aware:
+            what["sampler"].pop("cost_aware", None)
         what["pruner"].pop("control", None)
+        if not self.constraints:
+            what.pop("constraints")
         return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

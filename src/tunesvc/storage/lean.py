@@ -38,10 +38,11 @@ class Lean(BaseStorage):
         plain: Optuna's own storage on the same database.
         whole: with user attributes, and the steps of trials that still run. Without, lists of
             trials hold what samplers and pruners look at, and `get_trial` is whole all the same.
+        own: user attributes that lists of trials hold even so.
     """
 
-    def __init__(self, plain: RDBStorage, *, whole: bool) -> None:
-        self._plain, self._whole = plain, whole
+    def __init__(self, plain: RDBStorage, *, whole: bool, own: Sequence[str] = ()) -> None:
+        self._plain, self._whole, self._own = plain, whole, own
         self._lock = threading.RLock()
         self._histories: dict[int, History] = {}
         self._names: dict[int, str] = {}
@@ -49,7 +50,11 @@ class Lean(BaseStorage):
 
     def fresh(self) -> Lean:
         """Return the same view with nothing read yet."""
-        return Lean(self._plain, whole=self._whole)
+        return Lean(self._plain, whole=self._whole, own=self._own)
+
+    def also(self, *own: str) -> Lean:
+        """Return the same view, nothing read yet, with these user attributes in lists of trials."""
+        return Lean(self._plain, whole=self._whole, own=own)
 
     def _ask(self, question: TextClause, **values: Any) -> Sequence[Sequence[Any]]:
         with trips.alone(self._plain.engine) as connection:
@@ -59,7 +64,7 @@ class Lean(BaseStorage):
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
         """Return a trial as it is now, whole; KeyError if there is none."""
-        rows = self._ask(sql.TRIAL, trial_id=trial_id, whole=True, step=None)
+        rows = self._ask(sql.TRIAL, trial_id=trial_id, whole=True, own=[], step=None)
         return lean_rows.trial(_one(rows))
 
     def get_all_trials(
@@ -105,8 +110,8 @@ class Lean(BaseStorage):
         question = known.question()
         running: dict[int, float] = {}
         while True:
-            fixed = {"study_id": study_id, "step": step, "whole": self._whole, "most": MOST}
-            rows = self._ask(sql.CHANGES, **fixed, **question)
+            wanted = {"whole": self._whole, "own": list(self._own), "step": step, "most": MOST}
+            rows = self._ask(sql.CHANGES, study_id=study_id, **wanted, **question)
             if not rows:
                 self._forget(study_id)
                 raise KeyError(f"there is no study with the id {study_id}")
@@ -140,7 +145,7 @@ class Lean(BaseStorage):
         if len(directions) > 1:
             raise RuntimeError("several objectives have no best trial")
         sign = -1 if directions[0] is StudyDirection.MAXIMIZE else 1
-        rows = self._ask(sql.BEST, study_id=study_id, sign=sign, whole=True, step=None)
+        rows = self._ask(sql.BEST, study_id=study_id, sign=sign, whole=True, own=[], step=None)
         if not rows:
             raise ValueError("no trial is complete yet")
         return lean_rows.trial(rows[0])

@@ -24,7 +24,8 @@ _VALUE = """CASE v.value_type
 # Numbers come as one text per trial: Python splits it faster than the driver reads an array.
 # Of the parameters comes name, distribution, name, distribution, … as JSON, one after another: the
 # same text from every trial that drew the same ones, parsed once.
-# :whole asks for the user attributes, and for the steps of trials that still run.
+# :whole asks for the user attributes, and for the steps of trials that still run; :own, for some of
+# the user attributes, by name. That it is empty is seen by the planner, and costs nothing.
 _READ = f"""
     SELECT t.trial_id, t.number, t.state::text,
            extract(epoch FROM t.datetime_start)::float8,
@@ -50,7 +51,10 @@ _READ = f"""
         FROM trial_system_attributes a WHERE a.trial_id = t.trial_id) system ON true
     LEFT JOIN LATERAL (
         SELECT array_agg(a.key::text), array_agg(a.value_json)
-        FROM trial_user_attributes a WHERE :whole AND a.trial_id = t.trial_id) own ON true
+        FROM trial_user_attributes a
+        WHERE a.trial_id = t.trial_id
+          AND (:whole OR (CAST(:own AS text[]) <> '{{}}' AND a.key = ANY(CAST(:own AS text[])))))
+        own ON true
 """
 
 TRIAL = text(_READ % "SELECT * FROM trials WHERE trial_id = :trial_id")

@@ -2,6 +2,8 @@
 
 from tunesvc.study.census import Census, Condition, Failure, Outcome, Tally
 from tunesvc.study.creation import create, set_fingerprint
+from tunesvc.study.feasibility import Nearest, is_feasible, nearest
+from tunesvc.study.goals import Direction, Goal, first_value, objective, objectives
 from tunesvc.study.league import Probed, enter, league
 from tunesvc.study.progress import (
     Best,
@@ -14,9 +16,9 @@ from tunesvc.study.progress import (
     status,
     to_confirm,
 )
+from tunesvc.study.quantities import check_machine, is_latency_off, quantity
 from tunesvc.study.scores import restored, set_test_metrics, storable, test_metrics
 from tunesvc.study.stored import (
-    Direction,
     Study,
     artifact_folder,
     check_idle,
@@ -24,7 +26,6 @@ from tunesvc.study.stored import (
     is_paused,
     limits,
     names,
-    objective,
     open_study,
     pause,
     put_back,
@@ -38,6 +39,8 @@ __all__ = [
     "Condition",
     "Direction",
     "Failure",
+    "Goal",
+    "Nearest",
     "Outcome",
     "Probed",
     "State",
@@ -47,20 +50,27 @@ __all__ = [
     "all_open",
     "artifact_folder",
     "check_idle",
+    "check_machine",
     "confirms",
     "create",
     "delete",
     "enter",
+    "first_value",
+    "is_feasible",
+    "is_latency_off",
     "is_paused",
     "league",
     "limit",
     "limits",
     "names",
+    "nearest",
     "objective",
+    "objectives",
     "open_study",
     "pause",
     "paused_error",
     "put_back",
+    "quantity",
     "restored",
     "resume",
     "set_fingerprint",

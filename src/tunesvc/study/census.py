@@ -23,8 +23,10 @@ from tunesvc.errors import TuneError
 from tunesvc.leases import UNLIMITED, Limits
 from tunesvc.storage import Store
 from tunesvc.study import spending
+from tunesvc.study.feasibility import FITS
+from tunesvc.study.goals import Direction, objective
 from tunesvc.study.progress import limit
-from tunesvc.study.stored import PREFIX, Direction, limits, objective, stored_spec
+from tunesvc.study.stored import PREFIX, limits, stored_spec
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +78,8 @@ class _Sql:
         SELECT study_id, value_json FROM study_user_attributes
         WHERE key = 'tunesvc:spec' AND study_id = ANY (CAST(:studies AS integer[]))
     """)
-    # The best, as `Lean.get_best_trial`; how long one of the last finished took, as `status`.
-    OUTCOMES = text("""
+    # The best, as `feasibility.best`; how long one of the last finished took, as `status`.
+    OUTCOMES = text(f"""
         SELECT DISTINCT ON (t.study_id) t.study_id, t.number, v.value
         FROM trials t
         JOIN study_directions d ON d.study_id = t.study_id AND d.objective = 0
@@ -85,7 +87,7 @@ class _Sql:
             SELECT CASE v.value_type WHEN 'INF_POS' THEN 'Infinity'::float8
                 WHEN 'INF_NEG' THEN '-Infinity' ELSE v.value END AS value
             FROM trial_values v WHERE v.trial_id = t.trial_id AND v.objective = 0) v ON true
-        WHERE t.state = 'COMPLETE'
+        WHERE t.state = 'COMPLETE' AND {FITS}
         ORDER BY t.study_id, CASE d.direction WHEN 'MAXIMIZE' THEN -v.value ELSE v.value END,
             t.trial_id
     """)

@@ -15,15 +15,17 @@ from sqlalchemy import Connection, func, select, text
 from tunesvc.errors import DataError, StudyError
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
+from tunesvc.study.goals import objectives
 from tunesvc.study.stored import (
     PREFIX,
     Study,
     alone,
-    objective,
     open_study,
     set_once,
     stored_spec,
 )
+
+_NONE: Mapping[str, str] = {}
 
 
 class _Sql:
@@ -32,11 +34,24 @@ class _Sql:
     )
 
 
-def create(store: Store, spec: StudySpec, *, base: Path, fingerprint: str | None = None) -> Study:
+def create(
+    store: Store,
+    spec: StudySpec,
+    *,
+    base: Path,
+    fingerprint: str | None = None,
+    dropped: Mapping[str, str] = _NONE,
+) -> Study:
     """Store a study, or return the one that is stored, if it has the same digest.
+
+    Once it is stored, the same backbones are left out of it, whoever asks again, and wherever: on
+    machines without its data nobody can tell which.
 
     Where its data lies may have changed; the newest place is kept. Whatever a process that died
     here left out, the next one adds.
+
+    Args:
+        dropped: backbone → why it is left out.
 
     Raises:
         StudyError: a different study has this name.
@@ -45,9 +60,12 @@ def create(store: Store, spec: StudySpec, *, base: Path, fingerprint: str | None
     with alone(store, spec.name) as connection:
         found = _found(store, spec)
         known = {key: value for key, value in found.user_attrs.items() if key.startswith(PREFIX)}
-        if PREFIX + "digest" in known:
+        is_stored = PREFIX + "digest" in known
+        dropped = known.get(PREFIX + "dropped", {}) if is_stored else dropped
+        spec = spec.without(dropped)
+        if is_stored:
             _refuse_drift(stored_spec(spec.name, known), spec)
-        for key, value in _attributes(connection, spec, base, known).items():
+        for key, value in _attributes(connection, spec, base, known, dropped).items():
             if known.get(key) != value:
                 found.set_user_attr(key, value)
     study = open_study(store, spec.name)
@@ -57,14 +75,19 @@ def create(store: Store, spec: StudySpec, *, base: Path, fingerprint: str | None
 
 
 def _attributes(
-    connection: Connection, spec: StudySpec, base: Path, known: Mapping[str, Any]
+    connection: Connection,
+    spec: StudySpec,
+    base: Path,
+    known: Mapping[str, Any],
+    dropped: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return all that is to be stored; the digest last: with it the study is complete."""
-    first = {
+    first: dict[str, Any] = {
         PREFIX + "created": connection.execute(select(func.now())).scalar_one().isoformat(),
         PREFIX + "uid": secrets.token_hex(4),
     }
-    return {key: known.get(key, value) for key, value in first.items()} | {
+    left_out = {PREFIX + "dropped": dict(dropped)} if dropped else {}
+    return {key: known.get(key, value) for key, value in (first | left_out).items()} | {
         PREFIX + "base": str(base),
         PREFIX + "spec": spec.model_dump(mode="json"),
         PREFIX + "digest": spec.digest,
@@ -91,12 +114,13 @@ def set_fingerprint(study: Study, fingerprint: str) -> None:
 
 def _found(store: Store, spec: StudySpec) -> optuna.Study:
     """Return Optuna's study of this name, made if need be."""
-    metric, direction = objective(spec)
+    goals = objectives(spec)
+    directions = [goal.direction for goal in goals]
     found = optuna.create_study(
-        storage=store.optuna, study_name=spec.name, direction=direction, load_if_exists=True
+        storage=store.optuna, study_name=spec.name, directions=directions, load_if_exists=True
     )
     if PREFIX + "digest" not in found.user_attrs:  # new, half made, or of another program
-        if found.direction.name.lower() != direction or found.trials:
+        if [each.name.lower() for each in found.directions] != directions or found.trials:
             raise StudyError(
                 f"the name {spec.name!r} is taken by a study that tunesvc did not make",
                 "this database holds Optuna studies of other programs too",
@@ -104,7 +128,7 @@ def _found(store: Store, spec: StudySpec) -> optuna.Study:
             )
         with warnings.catch_warnings():  # experimental since 3.2; the dashboard shows the name
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            found.set_metric_names([metric])
+            found.set_metric_names([goal.name for goal in goals])
     return found
 
 

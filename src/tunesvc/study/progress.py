@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -16,8 +16,9 @@ from tunesvc.errors import StudyError, TrainingError
 from tunesvc.leases import Standing
 from tunesvc.spec import GivenSampler, StudySpec
 from tunesvc.storage import Store
-from tunesvc.study import spending
-from tunesvc.study.stored import Direction, Study, limits, objective, rows, standing, study_of
+from tunesvc.study import feasibility, spending
+from tunesvc.study.goals import Direction, first_value, objectives
+from tunesvc.study.stored import Study, limits, rows, standing, study_of
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class _Sql:
 
 @dataclass(frozen=True)
 class Best:
-    """The best finished trial."""
+    """The best finished trial that is feasible, by the first objective."""
 
     trial: int
     value: float
@@ -79,6 +80,8 @@ class Status:
     why: str = ""  # it is paused, unless a person asked for it; or done before its last trial
     over: str = ""
     takeovers: int = 0  # of trials whose workers were lost
+    infeasible: int = 0  # trials that break a constraint, of those complete and pruned
+    objectives: dict[str, Direction] = field(default_factory=dict)  # all; `metric` is the first
     confirms: str = ""  # the study whose best it runs again, if that is what it is for
 
     @property
@@ -173,7 +176,7 @@ def status(study: Study) -> Status:
     left = running + trials["waiting"] + trials["remaining"]
     is_known = rate and running and state == "open"
     over = current.over if state == "done" and _has_more(counts.begun, allowed) else ""
-    metric, direction = objective(study.spec)
+    goals = objectives(study.spec)
     return Status(
         study=study.name,
         state=state,
@@ -182,8 +185,9 @@ def status(study: Study) -> Status:
         spent=spent,
         trials=trials,
         best=_best(study),
-        metric=metric,
-        direction=direction,
+        metric=goals[0].name,
+        direction=goals[0].direction,
+        objectives={goal.name: goal.direction for goal in goals},
         rate_per_minute=rate,
         eta_seconds=(
             spending.eta_seconds(budget, spent, left, rate, running) if rate and is_known else None
@@ -192,6 +196,7 @@ def status(study: Study) -> Status:
         why=_early(study, over, counts.begun) or current.why,
         over=over,
         takeovers=current.takeovers,
+        infeasible=feasibility.infeasible(study) if study.spec.constraints else 0,
         confirms=confirms(study.spec),
     )
 
@@ -220,11 +225,10 @@ def _early(study: Study, over: str, begun: int) -> str:
 
 
 def _best(study: Study) -> Best | None:
-    try:
-        trial = study.store.optuna.get_best_trial(study.id)
-    except ValueError:  # none is complete
+    trial = feasibility.best(study)
+    if trial is None:
         return None
-    return Best(trial.number, cast(float, trial.value), trial.params)
+    return Best(trial.number, cast(float, first_value(trial)), trial.params)
 
 
 def _seconds(study: Study) -> float | None:

@@ -5,6 +5,7 @@ A study is an Optuna study whose user attributes hold what we know of it:
     tunesvc:spec         the study file, whole        tunesvc:created      when (ISO 8601, UTC)
     tunesvc:digest       SHA-256 of its meaning       tunesvc:uid          tells same names apart
     tunesvc:base         folder of relative paths     tunesvc:fingerprint  of the data, once known
+    tunesvc:dropped      backbones left out, and why
 
 What changes while workers run (paused, stopped, begun) is in tables of our own: see `leases`.
 """
@@ -17,20 +18,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import optuna
 from optuna.storages import BaseStorage
 from pydantic import ValidationError
 from sqlalchemy import Connection, Row, text
 
-from tunesvc import leases, plugins
-from tunesvc.errors import StudyError, UnknownNameError, suggest
+from tunesvc import leases
+from tunesvc.errors import StudyError, suggest
 from tunesvc.leases import Limits, Overspent, Standing
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
-
-Direction = Literal["maximize", "minimize"]
 
 PREFIX = "tunesvc:"
 
@@ -68,25 +67,6 @@ class Study:
         """Return it as Optuna sees it; `kw` goes to `optuna.load_study`."""
         chosen = storage or self.store.optuna
         return optuna.load_study(study_name=self.name, storage=chosen, **kw)
-
-
-def objective(spec: StudySpec) -> tuple[str, Direction]:
-    """Return the metric that is optimized, and its direction.
-
-    A file that leaves the metric at its default means the task's own default.
-
-    Raises:
-        UnknownNameError: the task has no such metric.
-    """
-    task = plugins.load("task", spec.task)
-    metric, wanted = spec.objective.metric, spec.objective.direction
-    if metric not in task.metrics and metric == type(spec.objective)().metric:
-        metric = task.default_metric
-    if metric not in task.metrics:
-        raise UnknownNameError(
-            f"objective.metric: {spec.task} has no metric {metric!r}", suggest(metric, task.metrics)
-        )
-    return metric, wanted or task.metrics[metric]
 
 
 def open_study(store: Store, name: str) -> Study:

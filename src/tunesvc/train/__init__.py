@@ -7,9 +7,11 @@ from tunesvc.train.free_device import held
 from tunesvc.train.frozen import Shared
 from tunesvc.train.memory import OutOfMemory, is_out_of_memory
 from tunesvc.train.placement import Placement, place
+from tunesvc.train.rehearsal import Rehearsed, rehearse
 from tunesvc.train.run import Run
 from tunesvc.train.stack import HeadEpoch, HeadJob, Stack, stackable
 
 __all__ = ["Choice", "Compiling", "Diverged", "Epoch", "HeadEpoch", "HeadJob", "OutOfMemory"]
-__all__ += ["Placement", "Run", "Shared", "Stack", "Steps"]
-__all__ += ["evaluate", "fit", "held", "is_out_of_memory", "place", "seed", "stackable"]
+__all__ += ["Placement", "Rehearsed", "Run", "Shared", "Stack", "Steps"]
+__all__ += ["evaluate", "fit", "held", "is_out_of_memory", "place", "rehearse", "seed"]
+__all__ += ["stackable"]

@@ -251,7 +251,7 @@ class Run:
     @cached_property
     def trained(self) -> frozenset[str]:
         """The names of the parameters that some epoch trains."""
-        return frozenset(name for group in self.plan.groups for name in group.names)
+        return self.plan.trained
 
     @cached_property
     def changing(self) -> frozenset[str]:

@@ -20,14 +20,16 @@ from tunesvc import checkpoint, interrupt, train
 from tunesvc.checkpoint import Flat, Mark
 from tunesvc.errors import StorageError
 from tunesvc.interrupt import Stopped
-from tunesvc.leases import Lease, LeaseLost, Leases, Leave, Word
+from tunesvc.leases import Lease, LeaseLost, Leases, Leave
 from tunesvc.spec import Knobs, TrialConfig
 from tunesvc.train import Diverged, Epoch, OutOfMemory, Placement, Run
 from tunesvc.trial import facts, league
+from tunesvc.trial.constraints import Constraints
 from tunesvc.trial.delivery import Delivery, Ending, Kept
 from tunesvc.trial.desk import Desk
 from tunesvc.trial.fitting import Fitting
 from tunesvc.trial.reports import PHASES, Reports
+from tunesvc.trial.values import check_known
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +39,6 @@ _CHEAP_SECONDS = 0.005  # of an epoch; to keep one that takes less would take lo
 
 class _Ended(Exception):  # noqa: N818 (a message from `_tick`)
     """The clerk has learned how the trial is to end."""
-
-
-def _nothing() -> None:
-    pass
 
 
 @dataclass
@@ -58,15 +56,17 @@ class Attempt:
     placement: Placement
     leases: Leases
     clerk: Executor
-    on_begun: Callable[[], None] = _nothing
+    on_begun: Callable[[], None] = lambda: None
     told: float | None = None
     levers: dict[str, Any] = field(default_factory=dict)  # what was spared, as the trial stores it
     diverged: Diverged | None = None
     reports: Reports = field(init=False)
     fitting: Fitting = field(init=False)
+    constraints: Constraints = field(init=False)
     delivery: Delivery = field(init=False)
     training: Run | None = None
     history: list[dict[str, Any]] = field(default_factory=list)  # what finished epochs brought
+    peak: dict[str, Any] = field(default_factory=dict)  # of memory, of who had the trial before
     _drawn: tuple[str, Knobs] | None = None
     _is_begun: bool = False
     _is_tidy: bool = False  # stopped between two batches: its state may be saved
@@ -74,6 +74,7 @@ class Attempt:
     def __post_init__(self) -> None:
         self.reports = Reports(self.desk, self.lease, self.leases)
         self.fitting = Fitting(self.reports, self.placement)
+        self.constraints = Constraints(self.reports, self.placement)
         self.delivery = Delivery(self.clerk, self._hand_in)
 
     def draw(self) -> tuple[str, Knobs]:
@@ -92,6 +93,12 @@ class Attempt:
         config = self.desk.config(label, knobs, self.lease.number)
         self.training = self._build(label, config, None)
         return self.training
+
+    def drawn_ending(self) -> Ending | None:
+        """Return how the trial ends if it breaks a constraint by its configuration alone."""
+        label, knobs = self.reports.insist(self.draw)
+        config = self.desk.config(label, knobs, self.lease.number)
+        return self.constraints.drawn(label, config)
 
     def begin_anew(self) -> None:
         """Forget what was done here; the trial waits for its turn."""
@@ -112,31 +119,22 @@ class Attempt:
         label, knobs = self.reports.insist(self.draw)
         config = self.desk.config(label, knobs, self.lease.number)
         state = self._load()
+        with self._clock("model"):
+            broken = self.constraints.drawn(label, config)
         with self._clock("report"):
-            ending = self.reports.deliver(config.epochs)
+            ending = broken or self.reports.deliver(config.epochs)
+        if ending == (TrialState.COMPLETE, "") and "run" not in self.reports.known():
+            self.training = self._build(label, config, state)  # who trained it has told nothing
         while ending is None:
             interrupt.check()
             try:
                 self.training = self._build(label, config, state)
-                ending = self._epochs()
+                ending = self._broken(is_fresh=state is None) or self._epochs()
             except OutOfMemory as error:
                 self.delivery.wait()
                 self.fitting.halve(error, self.training)
                 state = self._load()
         return ending
-
-    def end(self, state: TrialState, value: float | None, reason: str) -> Word:
-        """Return how the trial ends, to be told; nothing is handed in after it."""
-        self.delivery.quiet()
-        self.reports.history = self.history
-        told = self._accounts() | ({"reason": reason} if reason else {})
-        return self.reports.end(state, value, told)
-
-    def account(self) -> None:
-        """Hand in what finished epochs brought, and store what the trial took so far."""
-        self.delivery.wait()
-        self.reports.say(self.reports.accounts() | self._accounts())
-        self.reports.insist(self.reports.write)
 
     # ---- building
 
@@ -158,6 +156,7 @@ class Attempt:
         reports.judged = 0 if state is None else state.get("judged", 0)
         if state is not None and self.training is None:
             reports.seconds |= state["seconds"]
+            self.peak = state.get("peak", {})
         self.training = None
         return state
 
@@ -171,8 +170,16 @@ class Attempt:
             if state is not None:
                 training.load_state_dict(state["run"])
         self.fitting.limit(training)
-        self.reports.say({"run": facts.of_run(label, training, self.placement, self.desk.cache)})
+        run = facts.of_run(label, training, self.placement, self.desk.cache)
+        self.reports.say({"run": run})
+        check_known(self.desk.goals, label, run)
         return training
+
+    def _broken(self, *, is_fresh: bool) -> Ending | None:
+        """Return how the trial ends that breaks a constraint on the device."""
+        assert self.training is not None
+        with self._clock("model"):
+            return self.constraints.built(self.training, self.tick if is_fresh else None)
 
     # ---- epochs
 
@@ -267,6 +274,8 @@ class Attempt:
         assert self.training is not None
         history = list(self.history)
         known = {"seconds": dict(self.reports.seconds), "judged": self.reports.judged}
+        if self.desk.wants("train_memory_mb"):
+            known["peak"] = facts.of_peak(self.training)
         state = {"run": run, "history": history} | known
         return Kept(Mark(self.lease.token, *self.training.position), state, history)
 
@@ -281,14 +290,6 @@ class Attempt:
             raise
         self.reports.history = kept.history
         return self.reports.deliver(self.desk.study.spec.budget.epochs)
-
-    def _accounts(self) -> dict[str, Any]:
-        if self.training is None:
-            return {}
-        begun = self.training.begun
-        gap = None if self.told is None or begun is None else round(begun - self.told, 4)
-        levers = self.levers | {"gap_seconds": gap} | facts.of_levers(self.training)
-        return facts.of_peak(self.training) | {"levers": levers}
 
     @contextmanager
     def _clock(self, phase: str) -> Iterator[None]:

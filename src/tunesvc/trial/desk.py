@@ -12,7 +12,7 @@ from optuna.storages import BaseStorage
 
 from tunesvc import data, plugins, search, strategies
 from tunesvc import study as studies
-from tunesvc.backbones import InputTransform, check_weights, input_transform
+from tunesvc.backbones import Backbone, InputTransform, check_weights, input_transform
 from tunesvc.data import Listing, Split
 from tunesvc.leases import Fenced, Given, Lease, Terms
 from tunesvc.shelf import Shelf
@@ -20,7 +20,7 @@ from tunesvc.space import Space
 from tunesvc.space import build as build_space
 from tunesvc.spec import GivenRun, GivenSampler, Knobs, TrialConfig, trial_seed
 from tunesvc.storage import installation_id
-from tunesvc.study import Study
+from tunesvc.study import Goal, Study
 from tunesvc.tasks import Task
 from tunesvc.train import Compiling, Placement, Run, Shared
 from tunesvc.trial import retention
@@ -51,6 +51,7 @@ class Desk:
     space: Space = field(init=False)
     task: Task = field(init=False)
     listing: Listing = field(init=False)
+    goals: tuple[Goal, ...] = field(init=False)  # the objectives; the first is `metric`
     metric: str = field(init=False)
     terms: Terms = field(init=False)
     history: BaseStorage = field(init=False)  # what samplers read of finished trials
@@ -66,14 +67,16 @@ class Desk:
         spec, base = self.study.spec, self.study.base
         self.space = build_space(spec)
         self.task = plugins.load("task", spec.task)
-        self.metric, _ = studies.objective(spec)
+        self.goals = studies.objectives(spec)
+        self.metric = self.goals[0].name
         self.listing = data.scan(spec.data, target=self.task.target, base=base)
         for backbone in spec.backbones:
             check_weights(backbone, base=base)
         studies.set_fingerprint(self.study, self.listing.fingerprint)
         retention.claim_folder(self.shelf, self.study, installation_id(self.study.store.engine))
         self.terms = self._terms()
-        self.history = self.study.store.history
+        history = self.study.store.history
+        self.history = history.also(search.SECONDS) if spec.is_cost_aware else history
         self.pruner = search.pruner(spec)
         self.is_control = search.controls(spec)
         outputs = self.task.num_outputs(self.listing.classes)
@@ -160,10 +163,7 @@ class Desk:
         first, second = (self._resident(split, placement) for split in (first, second))
         model = self.models.take(config)
         body = model.backbone
-        stages = [(stage.name, stage.parameters) for stage in body.stages]
-        plan = strategies.plan(
-            stages, body.head.parameters, body.norm_parameters, config.knobs, config.epochs
-        )
+        plan = self.plan(body, config)
         freezer = self.shared.freezer(model.cut)
         compiling = Compiling(placement.compiling, self.cache / "compiled", model.steps)
         run = Run(
@@ -172,6 +172,18 @@ class Desk:
         )  # fmt: skip
         model.expect(run.changing)
         return run
+
+    def plan(self, body: Backbone, config: TrialConfig) -> strategies.Plan:
+        """Return which parts of a body a configuration trains, from when on."""
+        stages = [(stage.name, stage.parameters) for stage in body.stages]
+        return strategies.plan(
+            stages, body.head.parameters, body.norm_parameters, config.knobs, config.epochs
+        )
+
+    def wants(self, name: str) -> bool:
+        """Whether a cost is among the objectives, or the constraints."""
+        capped = {cap.name for cap in self.study.spec.constraints.caps}
+        return name in capped or any(goal.is_cost and goal.name == name for goal in self.goals)
 
     def clear(self) -> None:
         """Give back what is only kept to be quicker: its memory is wanted."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Collection, Mapping
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from tunesvc.backbones import weights
-from tunesvc.cost import Ledger
+from tunesvc.backbones import Backbone, weights
+from tunesvc.cost import Ledger, parameters
 from tunesvc.provenance import provenance
 from tunesvc.spec import BackboneSpec, TrialConfig
 from tunesvc.train import Epoch, Placement, Run
 from tunesvc.trial import costs
 
-_ledger = Ledger()  # of this process
+ledger = Ledger()  # of this process
 
 
 def of_run(label: str, training: Run, placement: Placement, cache: Path) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def of_run(label: str, training: Run, placement: Placement, cache: Path) -> dict
     Args:
         cache: this machine's folder for what can be made again.
     """
-    key = _key(training)
+    own = key(training.config.backbone, training.backbone)
     return {
         "backbone": label,
         "architecture": architecture(training.config.backbone),
@@ -36,13 +37,37 @@ def of_run(label: str, training: Run, placement: Placement, cache: Path) -> dict
         "seed": training.config.seed,
         "parameters": training.parameters_total,
         "parameters_trainable": training.parameters_trainable,
-        "gflops": _ledger.gflops(key, training.backbone),
-        **costs.of_model(_ledger, key, training, cache),
+        "gflops": ledger.gflops(own, training.backbone),
+        **costs.of_model(ledger, own, training, cache),
         "weights_sha256": training.backbone.weights_sha256,
         "images": {"train": len(training.train.targets), "val": len(training.val.targets)},
         "micro_batch": training.micro_batch,
         "worker": f"{socket.gethostname()}:{os.getpid()}",
         **placement.describe(),
+        **provenance(),
+    }
+
+
+def of_skeleton(
+    label: str, config: TrialConfig, backbone: Backbone, trained: Collection[str], where: Placement
+) -> dict[str, Any]:
+    """Return what would have been run, of a trial that ended before its model was built.
+
+    Args:
+        trained: names of the parameters that some epoch would have trained.
+    """
+    own, named = key(config.backbone, backbone), dict(backbone.module.named_parameters())
+    return {
+        "backbone": label,
+        "architecture": architecture(config.backbone),
+        "knobs": config.knobs.model_dump(mode="json"),
+        "seed": config.seed,
+        "parameters": parameters(backbone.module),
+        "parameters_trainable": sum(named[name].numel() for name in trained),
+        "gflops": ledger.gflops(own, backbone),
+        **costs.of_shapes(ledger, own, backbone),
+        "worker": f"{socket.gethostname()}:{os.getpid()}",
+        **where.describe(),
         **provenance(),
     }
 
@@ -63,11 +88,31 @@ def of_peak(training: Run) -> dict[str, Any]:
     peak = round(training.peak_memory_mb, 1)
     if training.placement.device.type == "cuda":
         return {"peak_memory_mb": peak, "memory": {"mb": peak, "kind": "measured"}}
-    step = _ledger.step_memory(_key(training), training.backbone, training.trained)
+    own = key(training.config.backbone, training.backbone)
+    step = ledger.step_memory(own, training.backbone, training.trained)
     if step is None:
         return {"peak_memory_mb": peak}
     most = step.mb(training.micro_batch, 2 if training.placement.autocast else 4)
     return {"peak_memory_mb": peak, "memory": {"mb": round(most, 1), "kind": "estimated"}}
+
+
+def of_end(
+    training: Run, told: float | None, levers: Mapping[str, Any], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what is known of a run at its end: its peaks, and what was spared.
+
+    Args:
+        told: when the worker's trial before was told, by `time.perf_counter`; None: there was none.
+        before: `of_peak` of who had the trial before, where it is wanted.
+    """
+    gap = None if told is None or training.begun is None else round(training.begun - told, 4)
+    spared = {**levers, "gap_seconds": gap, **of_levers(training)}
+    peaks = [of_peak(training), dict(before)]
+    return max(peaks, key=_mebibytes) | {"levers": spared}
+
+
+def _mebibytes(peak: Mapping[str, Any]) -> float:
+    return float((peak.get("memory") or {"mb": -1.0})["mb"])
 
 
 def of_weights(backbone: BackboneSpec, base: Path) -> dict[str, Any]:
@@ -92,9 +137,10 @@ def _pretraining(meta: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _key(training: Run) -> str:
-    side, size = training.backbone.transform.crop, training.parameters_total  # the head's, too
-    return f"{architecture(training.config.backbone)} {side} {size}"
+def key(spec: BackboneSpec, backbone: Backbone) -> str:
+    """Return what stands for a model in the ledger."""
+    side, size = backbone.transform.crop, parameters(backbone.module)  # the head's, too
+    return f"{architecture(spec)} {side} {size}"
 
 
 def of_epoch(epoch: Epoch) -> dict[str, Any]:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from tunesvc import train
-from tunesvc.backbones import Backbone, Cut, build, cut, has_plain_head, renew_head
-from tunesvc.spec import TrialConfig
+from tunesvc.backbones import Backbone, Cut, build, cut, has_plain_head, renew_head, skeleton
+from tunesvc.spec import BackboneSpec, TrialConfig
 from tunesvc.train import Steps
 
 _KEPT = 4  # backbones; the one that was used longest ago goes first
@@ -73,6 +73,7 @@ class Models:
     base: Path
     image_size: int | None
     _kept: OrderedDict[str, Model] = field(init=False, default_factory=OrderedDict)
+    _skeletons: dict[str, Backbone] = field(init=False, default_factory=dict)
 
     def take(self, config: TrialConfig) -> Model:
         """Return a configuration's backbone as it is before training, its head drawn anew.
@@ -92,6 +93,15 @@ class Models:
             renew_head(model.backbone, config.knobs.dropout)
             self._keep(label, model)
         return model
+
+    def skeleton(self, spec: BackboneSpec) -> Backbone:
+        """Return a backbone whose parameters have shapes but no memory; made once."""
+        label = spec.model_dump_json()
+        if label not in self._skeletons:
+            self._skeletons[label] = skeleton(
+                spec, self.outputs, base=self.base, image_size=self.image_size
+            )
+        return self._skeletons[label]
 
     def clear(self) -> None:
         """Keep none: their memory is wanted."""

@@ -90,6 +90,10 @@ class Reports:
         """Store user attributes, with the next write."""
         self._unsaid |= attributes
 
+    def known(self) -> dict[str, Any]:
+        """Return the user attributes of the trial, with those that wait to be stored."""
+        return self.storage.get_trial(self.lease.trial_id).user_attrs | self._unsaid
+
     def write(self) -> None:
         """Store what Postgres has not got yet, in one round trip.
 
@@ -185,11 +189,11 @@ class Reports:
         then.intermediate_values = values
         return then
 
-    def end(self, state: TrialState, value: float | None, told: dict[str, Any]) -> Word:
+    def end(self, state: TrialState, values: Sequence[float], told: dict[str, Any]) -> Word:
         """Return how the trial ends, with its last reports."""
         told = self._attributes() | self.accounts() | told
         epoch = len(self.history)
-        return self.insist(lambda: self.storage.end(state, value, self._steps(), told, epoch))
+        return self.insist(lambda: self.storage.end(state, values, self._steps(), told, epoch))
 
     def tell(self, end: Word) -> None:
         """End the trial, in one round trip.

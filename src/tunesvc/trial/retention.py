@@ -6,7 +6,8 @@ The artifacts of a study:
     {study}-{uid}/trial-00003/{mark}.ckpt     a running trial's newest two, an ended one's newest
 
 Why: 2026-11: several workers tidy at once and need no lock. Which trials have ended only grows,
-and a trial that some others beat stays beaten: what one of them may delete, all may, at any time.
+and a trial that some others beat stays beaten, in one objective or in all: what one of them may
+delete, all may, at any time.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import checkpoint
+from tunesvc.analysis.front import front
 from tunesvc.errors import StorageError
 from tunesvc.shelf import Shelf
-from tunesvc.study import Study, artifact_folder
+from tunesvc.study import Study, artifact_folder, is_feasible
 
 OWNER = "owner.json"
 
@@ -83,7 +85,7 @@ def surplus(names: Iterable[str], study: Study, trials: optuna.Study) -> dict[st
     """
     known = trials.get_trials(deepcopy=False)
     states = {trial.number: trial.state for trial in known}
-    kept = set(_ranked(trials, known)[: _count(study)]) if study.spec.keep != "all" else set(states)
+    kept = _kept(study, trials, known) if study.spec.keep != "all" else set(states)
     found = {}
     for number, files in _by_trial(names).items():
         if states.get(number) not in _ENDED:
@@ -97,14 +99,33 @@ def surplus(names: Iterable[str], study: Study, trials: optuna.Study) -> dict[st
     return found
 
 
-def _ranked(study: optuna.Study, trials: list[optuna.trial.FrozenTrial]) -> list[int]:
-    sign = 1 if study.direction is optuna.study.StudyDirection.MINIMIZE else -1
-    ranked: list[tuple[Any, int]] = [
-        (sign * trial.value, trial.number)
-        for trial in trials
-        if trial.state is TrialState.COMPLETE and trial.value is not None
-    ]
-    return [number for _, number in sorted(ranked)]
+def _kept(study: Study, trials: optuna.Study, known: list[FrozenTrial]) -> set[int]:
+    """Return the best by the first objective; of several, the trials that none beats in all."""
+    return {*_ranked(trials, known)[: _count(study)], *_unbeaten(trials, known)}
+
+
+def _unbeaten(study: optuna.Study, trials: list[FrozenTrial]) -> list[int]:
+    if len(study.directions) == 1:
+        return []
+    done = [trial for trial in _finished(trials) if is_feasible(trial)]
+    points = [[-s * value for s, value in zip(_signs(study), t.values, strict=True)] for t in done]
+    return [done[row].number for row in front(points)]
+
+
+def _ranked(study: optuna.Study, trials: list[FrozenTrial]) -> list[int]:
+    """Return the finished trials' numbers, best first; those that break a constraint come last."""
+    sign = _signs(study)[0]
+    places = ((not is_feasible(t), sign * t.values[0], t.number) for t in _finished(trials))
+    return [number for *_, number in sorted(places)]
+
+
+def _finished(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state is TrialState.COMPLETE and trial.values]
+
+
+def _signs(study: optuna.Study) -> list[int]:
+    """Return for each objective what its values are sorted by, best first."""
+    return [1 if each is StudyDirection.MINIMIZE else -1 for each in study.directions]
 
 
 def _count(study: Study) -> int:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,14 +28,15 @@ from tunesvc.errors import (
     TuneError,
     WeightsError,
 )
-from tunesvc.leases import MEMORY, LeaseLost, Leave, Word
+from tunesvc.leases import LeaseLost, Leave, Word
 from tunesvc.storage import is_passing
 from tunesvc.train import Diverged
-from tunesvc.trial import retention
+from tunesvc.trial import accounts, retention
 from tunesvc.trial.attempt import Attempt
 from tunesvc.trial.desk import Desk
 from tunesvc.trial.fitting import DoesNotFit
 from tunesvc.trial.score import final_score, wants_score
+from tunesvc.trial.values import note_reached, settled
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Outcome:
 
     number: int
     state: TrialState
-    value: float | None  # the objective after the last epoch
+    value: float | None  # the first objective after the last epoch
     reason: str = ""
 
 
@@ -105,7 +105,7 @@ def _outcome(attempt: Attempt) -> Outcome | None:
     except (LeaseLost, Leave, StorageError, DataError, WeightsError):
         raise
     except DoesNotFit as error:
-        _note_memory(attempt)
+        attempt.constraints.note_memory()
         return _failed(attempt, str(error), alike=None, is_final=True)
     except TuneError as error:
         return _failed(attempt, str(error), alike=error.what, is_final=True)
@@ -121,21 +121,12 @@ def _outcome(attempt: Attempt) -> Outcome | None:
         return outcome
 
 
-def _note_memory(attempt: Attempt) -> None:
-    """Have the next write store that the trial broke the constraint of memory.
-
-    Twice: optuna-dashboard 0.21 does not know Optuna 5's form, only the older one.
-    """
-    reports = attempt.reports
-    reports.trial.set_constraint(MEMORY, 1.0)
-    reports.storage.set_trial_system_attr(attempt.lease.trial_id, "constraints", [1.0])
-
-
 def _told(attempt: Attempt) -> Outcome:
     """Train to the end, and tell it."""
     try:
         state, reason = attempt.train()
     except Diverged as error:
+        attempt.diverged = error
         state, reason = TrialState.PRUNED, str(error)
     outcome, end = conclude(attempt, state, reason)
     attempt.reports.tell(end)
@@ -144,20 +135,18 @@ def _told(attempt: Attempt) -> Outcome:
 
 def conclude(attempt: Attempt, state: TrialState, reason: str) -> tuple[Outcome, Word]:
     """Return how a trial ended whose training is over, and what is to be told of it."""
-    last = attempt.history[-1] if state is TrialState.COMPLETE else {}
-    value = last.get(attempt.desk.metric)
-    if value is not None and not math.isfinite(value):
-        state, reason = TrialState.PRUNED, f"{attempt.desk.metric} is {value} after the last epoch"
-        value = None
+    state, values, reason = settled(attempt, state, reason)
     if state is TrialState.COMPLETE and wants_score(attempt.desk):
         attempt.reports.say(final_score(attempt))
-    end = attempt.end(state, value, reason)
-    return Outcome(attempt.lease.number, state, value, reason), end
+    if state is TrialState.PRUNED:
+        note_reached(attempt)
+    end = accounts.end(attempt, state, values, reason)
+    return Outcome(attempt.lease.number, state, values[0] if values else None, reason), end
 
 
 def _failed(attempt: Attempt, why: str, *, alike: str | None, is_final: bool) -> Outcome | None:
     """Tell the trial FAIL, or give it back for another attempt (None)."""
-    attempt.account()
+    accounts.store(attempt)
     leases, lease = attempt.leases, attempt.lease
     told = attempt.reports.insist(
         lambda: leases.note_attempt(lease, why, alike=alike, is_final=is_final)

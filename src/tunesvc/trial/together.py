@@ -81,6 +81,12 @@ def _stacked(attempts: Sequence[Attempt]) -> dict[int, Outcome | None] | None:
 
 
 def _stack(attempts: Sequence[Attempt]) -> Stack | None:
+    """Return the stack; None where there is none, also where a constraint is broken.
+
+    Alike as they are, all of them break it or none: what each is to be told is known then.
+    """
+    if any(attempt.drawn_ending() for attempt in attempts):
+        return None
     jobs = [_job(attempt.prepare()) for attempt in attempts]
     first = attempts[0].training
     assert first is not None
@@ -88,6 +94,8 @@ def _stack(attempts: Sequence[Attempt]) -> Stack | None:
     for attempt in attempts:
         if attempt.training is not None:
             attempt.training.inputs.used = first.inputs.used
+    if _is_broken(attempts):
+        return None
     outputs = first.inputs.outputs
     if outputs is None or not has_plain_head(first.backbone) or outputs.val.one(0).dim() != 2:
         return None
@@ -105,6 +113,16 @@ def _stack(attempts: Sequence[Attempt]) -> Stack | None:
         train.float(), first.train.targets, val, first.val.targets,
         jobs=jobs, task=first.task, draw=draw, device=device,
     )  # fmt: skip
+
+
+def _is_broken(attempts: Sequence[Attempt]) -> bool:
+    """Whether they break a constraint on the device; it is the first that tries."""
+    first, *others = (attempt.constraints for attempt in attempts)
+    assert attempts[0].training is not None
+    ending = first.built(attempts[0].training, lambda: _tick(attempts))
+    for each in others:
+        each.take(first)
+    return ending is not None
 
 
 def _job(training: Run) -> HeadJob:

@@ -158,6 +158,7 @@ class Shift:
         known = self.desks.get(candidate.id)
         if known is None or known.study.spec != candidate.spec:
             try:
+                study.check_machine(candidate.spec)
                 prepare()  # a desk lists and hashes every image
                 known = Desk(candidate, places.cache(), self.shelf)
                 complete(known, self.placement, prepare)

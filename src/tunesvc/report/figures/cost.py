@@ -17,6 +17,8 @@ _NAMES = {
     "parameters": "parameters",
     "gflops": "operations",
     "memory_mb": "memory",
+    "size_mb": "file size",
+    "latency_ms": "latency",
 }
 
 
