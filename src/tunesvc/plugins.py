@@ -50,9 +50,23 @@ def load(kind: str, name: str) -> Any:
 
     Raises:
         UnknownNameError: nothing is registered under this name; the message lists what is.
+        UsageError: an installed package registers it, and it cannot be imported.
     """
     known = paths(kind)
     if name not in known:
         raise UnknownNameError(f"unknown {kind} {name!r}", suggest(name, known))
-    module, _, attribute = known[name].partition(":")
+    if name in BUILT_IN[kind]:
+        return _imported(known[name])
+    try:
+        return _imported(known[name])
+    except Exception as error:  # a foreign module can end in any error
+        raise UsageError(
+            f"the {kind} {name!r} cannot be imported",
+            f"{known[name]}: {type(error).__name__}: {error}",
+            f"mend the package that registers it as tunesvc.{kind}, or uninstall it",
+        ) from error
+
+
+def _imported(path: str) -> Any:
+    module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)

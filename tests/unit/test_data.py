@@ -180,7 +180,7 @@ def test_one_number_is_no_validation(tmp_path: Path) -> None:
         ("path,class\n0.png,a\n", {}, "no column 'label'"),
         ("path,label\n0.png,\n", {}, r"t\.csv:2: nothing in column 'label'"),
         ("path,label\n0.png\n", {}, r"t\.csv:2: nothing in column 'label'"),
-        ("path,label\n", {}, "no rows to train on"),
+        ("path,label\n", {}, "no rows"),
         ("", {}, "no column 'path'"),
         ("path,label,s\n0.png,a,dev\n", {"split_column": "s"}, r"t\.csv:2: unknown split 'dev'"),
         ("path,label\n0.png,1\n0.png,x\n", {"target": "number"}, r":3: 'x' is not a number"),

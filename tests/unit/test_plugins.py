@@ -65,6 +65,15 @@ def test_a_misspelling() -> None:
     )
 
 
+@pytest.mark.parametrize("value", ["no_such_module:A", "collections:NoSuchThing"])
+def test_a_plugin_that_cannot_be_imported(installed: list[EntryPoint], value: str) -> None:
+    """It is told which one, why, and whom to ask; a traceback would look like a bug of ours."""
+    installed.append(EntryPoint("broken", value, "tunesvc.task"))
+    with pytest.raises(UsageError, match="the task 'broken' cannot be imported") as caught:
+        plugins.load("task", "broken")
+    assert value in caught.value.why
+
+
 def test_naming_loads_nothing() -> None:
     """Looking names up imports no torch: `tunesvc --help` stays fast."""
     code = (

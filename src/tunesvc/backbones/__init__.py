@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from tunesvc.backbones import registry, torchvision_models, weights
+from tunesvc.backbones import registry, told, torchvision_models, weights
 from tunesvc.backbones.anatomy import (
     Backbone,
     InputTransform,
@@ -19,7 +19,6 @@ from tunesvc.backbones.cut import Cut, cut
 from tunesvc.backbones.layouts import layout
 from tunesvc.backbones.registry import names
 from tunesvc.backbones.transforms import input_transform
-from tunesvc.backbones.weights import Weights
 from tunesvc.spec import BackboneSpec
 
 __all__ = [
@@ -27,6 +26,7 @@ __all__ = [
     "Cut",
     "InputTransform",
     "Stage",
+    "bare",
     "build",
     "check_weights",
     "cut",
@@ -65,7 +65,11 @@ def build(
     transform = input_transform(spec, base=base, image_size=image_size)
     source = weights.locate(spec, base) if pretrained else None
     loaded = weights.read(source, spec) if source else None
-    module, stages, head = _module(spec, num_outputs, dropout, transform.crop, loaded)
+    ported = loaded is not None and not weights.meta(loaded.source)
+    empty = loaded is not None
+    module, stages, head = _module(
+        spec, num_outputs, dropout, transform.crop, ported=ported, empty=empty
+    )
     if loaded:
         weights.assign(module, loaded, head)
     return Backbone(
@@ -77,18 +81,37 @@ def build(
     )
 
 
+def bare(
+    spec: BackboneSpec, num_outputs: int, transform: InputTransform, *, ported: bool
+) -> Backbone:
+    """Build a backbone whose parameters have no memory, for all of them to be assigned.
+
+    Args:
+        spec: name and constructor arguments; no weights are looked for.
+        num_outputs: of the head.
+        transform: what the images go through.
+        ported: whether the weights that it once started from were torchvision's own.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        SpecError: it does not take these arguments.
+    """
+    with torchvision_models.parameters_on_meta():
+        module, stages, head = _module(
+            spec, num_outputs, 0.0, transform.crop, ported=ported, empty=False
+        )
+    return Backbone(module, *dissect(module, stages, head), norm_parameters(module), transform, "")
+
+
 def _module(
-    spec: BackboneSpec, num_outputs: int, dropout: float, crop: int, loaded: Weights | None
+    spec: BackboneSpec, num_outputs: int, dropout: float, crop: int, *, ported: bool, empty: bool
 ) -> tuple[nn.Module, Layout, str]:
     """Return the module with its new head, its layout, and the head's name."""
     builder = registry.registered(spec.name)
     if builder is not None:
         module = registry.call(builder, spec, num_outputs, dropout)
-        return module, vars(module)["stages"], str(module.head_name)
-    ported = loaded is not None and not weights.meta(loaded.source)
-    module = torchvision_models.body(
-        spec.name, spec.kwargs, crop=crop, ported=ported, empty=loaded is not None
-    )
+        return module, told.stages(module), told.head(module)
+    module = torchvision_models.body(spec.name, spec.kwargs, crop=crop, ported=ported, empty=empty)
     stages = layout(module)
     return module, stages, torchvision_models.replace_head(module, num_outputs, dropout)
 

@@ -14,7 +14,7 @@ from tunesvc.errors import SpecError, UnknownNameError, suggest
 from tunesvc.spec import BackboneSpec
 
 Builder = Callable[..., nn.Module]
-"""`(num_outputs, dropout, **kwargs) -> nn.Module`; `small.py` says what the module must tell."""
+"""`(num_outputs, dropout, **kwargs) -> nn.Module`; `told.py` says what the module may tell."""
 
 
 def names() -> tuple[str, ...]:

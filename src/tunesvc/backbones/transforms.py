@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tunesvc.backbones import registry, weights
+from tunesvc.backbones import registry, told, weights
 from tunesvc.backbones.anatomy import InputTransform
 from tunesvc.backbones.torchvision_models import parameters_on_meta
 from tunesvc.errors import WeightsError
@@ -44,39 +43,24 @@ def _own(spec: BackboneSpec, base: Path) -> InputTransform:
     if builder is not None:
         with parameters_on_meta():
             module = registry.call(builder, spec, num_outputs=1, dropout=0.0)
-        return _read(vars(module)["default_transform"])
+        return told.transform(module)
     by_name = source is not None and source.url
     preset = (weights.named(spec) if by_name else registry.enum(spec.name).DEFAULT).transforms()
     return InputTransform(
         preset.resize_size[0],
         preset.crop_size[0],
-        _rgb(preset.mean),
-        _rgb(preset.std),
+        told.rgb(preset.mean),
+        told.rgb(preset.std),
         preset.interpolation.value,
     )
 
 
 def _from_meta(said: Any, path: Path) -> InputTransform:
     try:
-        return _read(said)
+        return told.read(said)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(
             f"{path}: its `transform` cannot be used",
             f"{type(error).__name__}: {error}",
             "it needs resize, crop, mean and std (three numbers each), and interpolation",
         ) from error
-
-
-def _read(fields: Mapping[str, Any]) -> InputTransform:
-    return InputTransform(
-        int(fields["resize"]),
-        int(fields["crop"]),
-        _rgb(fields["mean"]),
-        _rgb(fields["std"]),
-        str(fields["interpolation"]),
-    )
-
-
-def _rgb(values: Iterable[float]) -> tuple[float, float, float]:
-    red, green, blue = map(float, values)
-    return red, green, blue

@@ -17,7 +17,7 @@ again, on any machine, and none is run twice.
 
 from tunesvc.confirm.asked import Asked, asked, wish
 from tunesvc.confirm.companion import SUFFIX, check, companion
-from tunesvc.confirm.outcome import found, measured
+from tunesvc.confirm.outcome import found, measured, reruns
 from tunesvc.confirm.plan import Wish
 from tunesvc.confirm.rounds import Standing, advance
 
@@ -32,5 +32,6 @@ __all__ = [
     "companion",
     "found",
     "measured",
+    "reruns",
     "wish",
 ]

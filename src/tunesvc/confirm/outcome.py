@@ -58,6 +58,11 @@ def found(study: Study) -> Confirmation | Unsupported:
     )
 
 
+def reruns(study: Study) -> list[Rerun]:
+    """Return the confirming runs that have ended, in whichever way."""
+    return Runs.of(companion(study)).ended(studies.objective(study.spec)[0])
+
+
 def measured(study: Study) -> list[tuple[Params, float]]:
     """Return parameters and objective of every confirming run that came to its end."""
     runs = Runs.of(companion(study)).trials

@@ -6,14 +6,15 @@ spec.data ─ scan ─▶ Listing ─ decode ─▶ Split (memory-mapped) ─ re
 
 from tunesvc.data.augment import OPERATIONS, Draw, apply, draw, views
 from tunesvc.data.cache import decode
-from tunesvc.data.catalogue import scan
-from tunesvc.data.listing import Items, Listing, Split, describe
-from tunesvc.data.loader import batches, of_view, plan
+from tunesvc.data.catalogue import find, scan
+from tunesvc.data.listing import Found, Items, Listing, Split, describe
+from tunesvc.data.loader import batches, finished, of_view, plan
 from tunesvc.data.resident import resident
 
 __all__ = [
     "OPERATIONS",
     "Draw",
+    "Found",
     "Items",
     "Listing",
     "Split",
@@ -22,6 +23,8 @@ __all__ = [
     "decode",
     "describe",
     "draw",
+    "find",
+    "finished",
     "of_view",
     "plan",
     "resident",

@@ -142,7 +142,7 @@ def _decoded(
             bad[position] = str(error)
             return None
 
-    pool = ThreadPoolExecutor(_threads())
+    pool = ThreadPoolExecutor(threads())
     chunks = [range(s, min(s + _CHUNK, len(items))) for s in range(0, len(items), _CHUNK)]
     ahead: Iterator[NDArray[np.uint8] | None] = iter(())
     try:
@@ -160,7 +160,8 @@ def _decoded(
         pool.shutdown(cancel_futures=True)
 
 
-def _threads() -> int:
+def threads() -> int:
+    """Return how many threads decode: one for each core that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # what this process may use, where the system says so
         return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     return min(_MOST_THREADS, os.cpu_count() or 1)

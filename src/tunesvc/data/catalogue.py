@@ -41,11 +41,26 @@ def scan(spec: DataSpec, *, target: TargetKind, base: Path) -> Listing:
         DataError: nothing there, unreadable, one class only, a class missing in train, …
         UnknownNameError: torchvision has no such data set.
     """
-    found = _SOURCES[spec.kind](spec, target, base)
+    found = find(spec, target=target, base=base)
+    if "train" not in found.parts:
+        raise DataError(
+            f"{found.root}: nothing to train on",
+            f"all images are marked {' or '.join(found.parts)}",
+            "mark some of them train",
+        )
     divided = splits.divide(found.parts, spec.split)
     divided["train"] = splits.cut_down(divided["train"], spec.subset, spec.fraction, spec.split)
     splits.check(found.classes, divided, target)
     return Listing(found.classes, divided, _fingerprint(found, divided))
+
+
+def find(spec: DataSpec, *, target: TargetKind, base: Path) -> Found:
+    """List a data set as its source divides it; `scan` does the rest.
+
+    Raises:
+        DataError, UnknownNameError: as `scan`; that there is something to train on is not checked.
+    """
+    return _SOURCES[spec.kind](spec, target, base)
 
 
 def _fingerprint(found: Found, divided: dict[str, Items]) -> str:

@@ -129,6 +129,27 @@ def of_view(
     return (images for images, _ in _made(split, parts, view, finish, device))
 
 
+def finished(
+    images: Tensor,
+    *,
+    crop: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Tensor:
+    """Return decoded squares as the batches of an evaluated split have them.
+
+    Args:
+        images: (B, 3, S, S) uint8, on any device.
+
+    Returns:
+        (B, 3, C, C) float32, normalised, on `device`.
+    """
+    centred = _centre(images, crop).to(device)
+    return _normalisation(mean, std, device, memory_format)(centred)
+
+
 def _made(
     split: Split, parts: _Parts, draw: Draw | None, finish: _Finish, device: torch.device
 ) -> Generator[tuple[Tensor, Tensor], None, None]:

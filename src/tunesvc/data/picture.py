@@ -24,13 +24,15 @@ class UnreadableError(Exception):
     """An image file that no decoder makes sense of; the argument says why."""
 
 
-def read(source: Path | NDArray[np.uint8], size: int, interpolation: str) -> NDArray[np.uint8]:
+def read(
+    source: Path | Image.Image | NDArray[np.uint8], size: int, interpolation: str
+) -> NDArray[np.uint8]:
     """Return an image's central square, resized.
 
     The same as torchvision's Resize(size) and CenterCrop(size) on a PIL image, done in one step.
 
     Args:
-        source: a file, or (H, W) or (H, W, 3) uint8.
+        source: a file, an image that was opened, or (H, W) or (H, W, 3) uint8.
         size: side of the square in pixels.
         interpolation: bilinear, bicubic, … as Pillow and torchvision name them; antialiased.
 
@@ -41,7 +43,13 @@ def read(source: Path | NDArray[np.uint8], size: int, interpolation: str) -> NDA
         UnreadableError: the file is empty, cut short, or no image.
         DataError: the system does not let it be read now.
     """
-    image = _open(source, size) if isinstance(source, Path) else Image.fromarray(source)
+    match source:
+        case Path():
+            image = _open(source, size)
+        case Image.Image():
+            image = _upright_rgb(source)
+        case _:
+            image = Image.fromarray(source)
     if image.mode != "RGB":
         image = image.convert("RGB")
     left, right = _kept(image.width, min(image.size), size)

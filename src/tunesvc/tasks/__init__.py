@@ -19,7 +19,12 @@ Direction = Literal["maximize", "minimize"]
 
 
 class Task(Protocol):
-    """The contract of a task; register yours under the entry-point group `tunesvc.task`."""
+    """The contract of a task; register yours under the entry-point group `tunesvc.task`.
+
+    One that learns classes with a head of another width, or whose classes have probabilities that
+    are no softmax of the outputs, has also `probabilities(outputs)`, (B, C) float: what an exported
+    model tells.
+    """
 
     @property
     def name(self) -> str:
@@ -38,7 +43,10 @@ class Task(Protocol):
 
     @property
     def default_metric(self) -> str:
-        """The metric that is optimized unless the study file names another."""
+        """The metric that is optimized unless the study file names another.
+
+        A file that names none means `accuracy` wherever a task has a metric of this name.
+        """
         ...
 
     def num_outputs(self, classes: Sequence[str]) -> int:

@@ -73,13 +73,21 @@ def head(desk: Desk, label: str) -> tuple[Tensor, Tensor] | None:
     return kept["weight"], kept["bias"]
 
 
+def start(desk: Desk, label: str, knobs: Knobs) -> tuple[Tensor, Tensor] | None:
+    """Return the head that a run starts from under `lp_ft`, as `head`; None: it is drawn.
+
+    Raises:
+        StorageError: as `head`.
+    """
+    return head(desk, label) if "lp_epochs" in knobs.acting() and desk.study.spec.league else None
+
+
 def seed_head(desk: Desk, label: str, training: Run) -> None:
     """Have a run under `lp_ft` start from its backbone's probe.
 
     Source: Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features", section 3.
     """
-    knobs = training.config.knobs
-    found = head(desk, label) if "lp_epochs" in knobs.acting() and desk.study.spec.league else None
+    found = start(desk, label, training.config.knobs)
     if found is None:
         return
     with torch.no_grad():

@@ -65,6 +65,12 @@ def owner(shelf: Shelf, prefix: str) -> str | None:
         return None
 
 
+def kept(shelf: Shelf, study: Study) -> list[int]:
+    """Return the numbers of the trials of which a checkpoint lies there, ascending."""
+    found = _by_trial(shelf.names(f"{artifact_folder(study)}/"))
+    return sorted(number for number, files in found.items() if checkpoint.marked(files))
+
+
 def best(study: optuna.Study, count: int) -> list[int]:
     """Return the numbers of the best finished trials, best first; of equal ones the earlier."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))

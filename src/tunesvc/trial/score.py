@@ -33,7 +33,7 @@ def score(desk: Desk, number: int, placement: Placement) -> dict[str, float] | N
         return known
     trials = desk.records().get_trials(deepcopy=False)
     params = next(t.params for t in trials if t.number == number)
-    training = _kept(desk, number, *desk.space.resolve(params), placement)
+    training = kept_run(desk, number, *desk.space.resolve(params), placement)
     if training is None:
         raise StudyError(
             f"the model of trial {number} of {desk.study.name!r} is not here",
@@ -67,7 +67,7 @@ def final_score(attempt: Attempt) -> dict[str, Any]:
     if "test" not in told["images"]:
         return told
     with attempt.watched(is_training=False):
-        training = attempt.training or _kept(desk, number, *attempt.draw(), attempt.placement)
+        training = attempt.training or kept_run(desk, number, *attempt.draw(), attempt.placement)
         if training is None:
             raise StorageError(
                 f"the model of trial {number} of {desk.study.name!r} is not here",
@@ -79,7 +79,7 @@ def final_score(attempt: Attempt) -> dict[str, Any]:
     return told | {"test": studies.storable(metrics)}
 
 
-def _kept(desk: Desk, number: int, label: str, knobs: Knobs, placement: Placement) -> Run | None:
+def kept_run(desk: Desk, number: int, label: str, knobs: Knobs, placement: Placement) -> Run | None:
     """Return a trial's run as its newest checkpoint has it; None where there is none."""
     state = checkpoint.load(desk.shelf, desk.folder(number))
     if state is None:

@@ -19,12 +19,10 @@ from contextlib import suppress
 import torch
 from optuna.trial import TrialState
 
-from tunesvc import data, interrupt
-from tunesvc.backbones import has_plain_head
+from tunesvc import interrupt, train
 from tunesvc.leases import LeaseLost, Leave, Word, tell_together
-from tunesvc.spec import derive_seed
 from tunesvc.storage import patiently
-from tunesvc.train import Diverged, Epoch, HeadEpoch, HeadJob, Run, Stack, stackable
+from tunesvc.train import Diverged, Epoch, HeadEpoch, Run, Stack, stackable
 from tunesvc.trial.attempt import Attempt
 from tunesvc.trial.run import Outcome, conclude, run, tidy
 
@@ -87,32 +85,11 @@ def _stack(attempts: Sequence[Attempt]) -> Stack | None:
     """
     if any(attempt.drawn_ending() for attempt in attempts):
         return None
-    jobs = [_job(attempt.prepare()) for attempt in attempts]
-    first = attempts[0].training
-    assert first is not None
-    first.freeze(lambda: _tick(attempts))
-    for attempt in attempts:
-        if attempt.training is not None:
-            attempt.training.inputs.used = first.inputs.used
-    if _is_broken(attempts):
-        return None
-    outputs = first.inputs.outputs
-    if outputs is None or not has_plain_head(first.backbone) or outputs.val.one(0).dim() != 2:
-        return None
-    train, val = outputs.train.stacked, outputs.val.one(0)
-    if train is None:
-        return None
-    views, device = first.inputs.views, first.placement.device
-
-    def draw(job: HeadJob, epoch: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        order = torch.Generator().manual_seed(derive_seed(str(job.seed), "epoch", epoch))
-        count, size = len(first.train.targets), job.knobs.batch_size
-        return data.plan(count, size, training=True, generator=order, views=views)
-
-    return Stack(
-        train.float(), first.train.targets, val, first.val.targets,
-        jobs=jobs, task=first.task, draw=draw, device=device,
-    )  # fmt: skip
+    runs = [attempt.prepare() for attempt in attempts]
+    runs[0].freeze(lambda: _tick(attempts))
+    for each in runs:
+        each.inputs.used = runs[0].inputs.used
+    return None if _is_broken(attempts) else train.stack_of(runs)
 
 
 def _is_broken(attempts: Sequence[Attempt]) -> bool:
@@ -123,14 +100,6 @@ def _is_broken(attempts: Sequence[Attempt]) -> bool:
     for each in others:
         each.take(first)
     return ending is not None
-
-
-def _job(training: Run) -> HeadJob:
-    weight, bias = (training.module.get_parameter(n) for n in training.backbone.head.parameters)
-    config = training.config
-    return HeadJob(
-        config.knobs, config.seed, config.epochs, weight.detach().clone(), bias.detach().clone()
-    )
 
 
 def _tick(attempts: Sequence[Attempt]) -> None:

@@ -39,8 +39,8 @@ def find(spec: CsvData, target: TargetKind, base: Path) -> Found:
         ) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: cannot be read", str(error), "save it as CSV in UTF-8") from error
-    if not any(row.split == "train" for row in rows):
-        raise DataError(f"{file}: no rows to train on", f"it has {len(rows)} rows in all")
+    if not rows:
+        raise DataError(f"{file}: no rows", "it has a line of columns only")
     names = sorted({str(row.value) for row in rows}) if target == "class" else []
     index = {name: i for i, name in enumerate(names)}
     splits = sorted({row.split for row in rows})

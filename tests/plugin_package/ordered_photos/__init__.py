@@ -1,0 +1,1 @@
+"""A package that adds to tunesvc; its entry points stand in pyproject.toml."""
