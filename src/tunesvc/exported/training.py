@@ -27,7 +27,7 @@ from tunesvc.exported.record import TrainingRun
 from tunesvc.spec import DataSpec, TrialConfig
 from tunesvc.tasks import Task
 from tunesvc.train import Placement, Run, Shared
-from tunesvc.train.heads import stack_of
+from tunesvc.train.heads import job_of, stack_of
 
 
 def prepare(
@@ -138,7 +138,7 @@ def epochs(run: Run, *, stacked: bool) -> Iterator[dict[str, Any]]:
     stack = None
     if stacked:
         run.freeze(lambda: None)
-        stack = stack_of([run])
+        stack = stack_of(run, [job_of(run)])
     if stack is None:
         for each in train.fit(run):
             yield told(each.index, each.train_loss, each.metrics)

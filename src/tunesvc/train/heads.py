@@ -14,14 +14,25 @@ from tunesvc.train.run import Run
 from tunesvc.train.stack import HeadJob, Stack
 
 
-def stack_of(runs: Sequence[Run]) -> Stack | None:
-    """Return the heads of runs, to be trained together; None where they cannot be.
+def job_of(run: Run) -> HeadJob:
+    """Return what a stack has to know of a run at its beginning, its head copied.
+
+    Runs of one warm model share it: each is asked before the next is prepared.
+    """
+    weight, bias = (run.module.get_parameter(name) for name in run.backbone.head.parameters)
+    config = run.config
+    return HeadJob(
+        config.knobs, config.seed, config.epochs, weight.detach().clone(), bias.detach().clone()
+    )
+
+
+def stack_of(first: Run, jobs: Sequence[HeadJob]) -> Stack | None:
+    """Return heads to be trained together; None where they cannot be.
 
     Args:
-        runs: on the same images, with one backbone, augmentation and batch size; the first has the
-            outputs of its frozen stages at hand (`freeze`).
+        first: one of the runs, with the outputs of its frozen stages at hand (`freeze`).
+        jobs: of the runs, on the same images, with one backbone, augmentation and batch size.
     """
-    first = runs[0]
     outputs = first.inputs.outputs
     if outputs is None or not has_plain_head(first.backbone) or outputs.val.one(0).dim() != 2:
         return None
@@ -37,14 +48,6 @@ def stack_of(runs: Sequence[Run]) -> Stack | None:
 
     return Stack(
         features.float(), first.train.targets, outputs.val.one(0), first.val.targets,
-        jobs=[_job(run) for run in runs], task=first.task, draw=draw,
+        jobs=jobs, task=first.task, draw=draw,
         device=first.placement.device,
     )  # fmt: skip
-
-
-def _job(run: Run) -> HeadJob:
-    weight, bias = (run.module.get_parameter(name) for name in run.backbone.head.parameters)
-    config = run.config
-    return HeadJob(
-        config.knobs, config.seed, config.epochs, weight.detach().clone(), bias.detach().clone()
-    )

@@ -85,11 +85,14 @@ def _stack(attempts: Sequence[Attempt]) -> Stack | None:
     """
     if any(attempt.drawn_ending() for attempt in attempts):
         return None
-    runs = [attempt.prepare() for attempt in attempts]
-    runs[0].freeze(lambda: _tick(attempts))
-    for each in runs:
-        each.inputs.used = runs[0].inputs.used
-    return None if _is_broken(attempts) else train.stack_of(runs)
+    jobs = [train.job_of(attempt.prepare()) for attempt in attempts]
+    first = attempts[0].training
+    assert first is not None
+    first.freeze(lambda: _tick(attempts))
+    for attempt in attempts:
+        if attempt.training is not None:
+            attempt.training.inputs.used = first.inputs.used
+    return None if _is_broken(attempts) else train.stack_of(first, jobs)
 
 
 def _is_broken(attempts: Sequence[Attempt]) -> bool:
