@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import time
 import json
 import math
+import time
 from pathlib import Path
 
 import pandas as pd

@@ -242,6 +242,7 @@ def _finish(made: Study, device: str) -> None:
         "\nnext:\n"
         "  tunesvc dashboard                       every trial, in the browser\n"
         f"  tunesvc best {made.name + ' --json':<27}the winner, for a script\n"
+        f"  tunesvc export {made.name + ' -o DIR':<25}the winner as a model to use\n"
         "  tunesvc new-study --data YOUR_FOLDER    the same for your own images"
     )
 
