@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from tunesvc.results import results, trials
 from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
-from tunesvc.train import Rehearsed, Run, rehearse
+from tunesvc.train import Epoch, Rehearsed, Run, rehearse
 from tunesvc.trial import AtOnce, Attempt, Desk, retention
 from tunesvc.worker import serve
 
@@ -258,6 +259,46 @@ def test_what_a_trial_took_has_the_last_word(make: Make, monkeypatch: pytest.Mon
     assert study.status(made).best is None
 
 
+def test_a_slow_first_epoch_ends_no_trial_that_is_taken_over(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a trial says nothing of the whole: it is judged at its beginning and at its end."""
+    made = make(constraints={"epoch_seconds": "<= 1"}, budget={"trials": 1, "epochs": 6})
+    note, tick = Attempt.note, Attempt.tick
+
+    def disturbed(self: Attempt, epoch: Epoch) -> None:
+        is_first = epoch.index == 0
+        note(self, replace(epoch, seconds={**epoch.seconds, "train": 2.5}) if is_first else epoch)
+
+    def killed(self: Attempt) -> None:
+        if len(self.history) == 2:
+            raise KeyboardInterrupt
+        tick(self)
+
+    monkeypatch.setattr(Attempt, "note", disturbed)
+    monkeypatch.setattr(Attempt, "tick", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_next(desk_of(made, tmp_path))
+    monkeypatch.setattr(Attempt, "tick", tick)
+    run_next(desk_of(made, tmp_path))
+    told = trial(desk_of(made, tmp_path))
+    assert (told.state, epochs(told)) == (TrialState.COMPLETE, 6)
+    assert told.constraints["epoch_seconds"] <= 0
+
+
+def test_a_stack_that_is_too_slow_to_use_tells_its_latency(make: Make) -> None:
+    """What was measured of the model stays on each of its trials, for any other cap."""
+    made = make(
+        backbones=[{"name": "tiny_mobilenet"}],
+        search_space={"strategy": "linear-probe", "lr": [1e-3, 1e-2]},
+        budget={"trials": 4, "epochs": 2},
+        constraints={"latency_ms": "<= 1e-6"},
+    )
+    for told in work(made):
+        assert told.user_attrs["infeasible"]["latency_ms"] > 0
+        assert told.user_attrs["run"]["latency"]["ms"] > 0
+
+
 # ---- chosen --------------------------------------------------------------------------------------
 
 
@@ -485,3 +526,37 @@ def test_a_latency_that_others_disturbed_is_measured_again(
         assert found.state is state
         assert (found.constraints["latency_ms"] <= 0) == (state is TrialState.COMPLETE)
     assert next(measured, None) is None
+
+
+def test_trials_that_were_pruned_are_not_said_to_break_constraints(make: Make, say: Say) -> None:
+    """One infeasible trial beside feasible ones that the pruner has stopped."""
+    made = make(constraints={"epoch_seconds": "<= 0.1"})
+    stopped = finished(made, 0.5, -0.5)
+    stopped.state, stopped.intermediate_values = TrialState.PRUNED, {1: 0.5}
+    made.optuna().add_trials([finished(made, 0.9, 4.0), stopped])
+    told = say("best", made.name)
+    assert "no trial that keeps the constraints has ended yet (1 break them)" in told
+    assert "nearest" not in told
+
+
+def test_a_study_without_a_feasible_trial_says_so(make: Make, say: Say, tmp_path: Path) -> None:
+    """In its report, to whoever wants to confirm it, and in the table of best."""
+    made = make(constraints={"epoch_seconds": "<= 0.1"})
+    made.optuna().add_trials([finished(made, value, 4.0) for value in (0.8, 0.9)])
+    page = say("report", made.name, "--format", "md", "-o", str(tmp_path))
+    assert page
+    text = next(tmp_path.glob("*.md")).read_text()
+    assert "No trial of capped keeps its constraints; 2 trials came to their end." in text
+    assert "no finished trial of 'capped' keeps its constraints" in say("confirm", "capped", code=2)
+    (row,) = json.loads(say("best", made.name, "--json"))["strategies"]
+    assert (row["best"], row["finished"]) == (None, 0)
+
+
+def test_a_study_that_was_stored_unchecked_keeps_its_backbones(say: Say, tmp_path: Path) -> None:
+    """What is printed is what holds."""
+    file = tmp_path / "s.yaml"
+    file.write_text(json.dumps(BASE | {"constraints": FEW}))
+    assert "on 2 backbone(s)" in say("new-study", str(file), "--no-check")
+    told = say("new-study", str(file), "--no-estimate")
+    assert "backbone tiny_resnet stays, as the study was stored with it" in told
+    assert "on 2 backbone(s)" in told

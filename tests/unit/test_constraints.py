@@ -15,11 +15,13 @@ from made_trials import made
 from optuna.trial import TrialState
 
 from tunesvc import search
+from tunesvc import space as spaces
 from tunesvc.analysis.endings import by_pruner, diverged
 from tunesvc.analysis.feasible import feasible
 from tunesvc.analysis.stages import stages
 from tunesvc.check.fitting import unfit
 from tunesvc.errors import SpecError
+from tunesvc.results.trials import against
 from tunesvc.spec import StudySpec, load, parse, yaml_file
 from tunesvc.spec.caps import Cap
 from tunesvc.spec.constraints import NAMES, broken, excess, told
@@ -215,3 +217,38 @@ def test_measures_leave_infeasible_trials_out() -> None:
         == feasible(before, [Cap("params_m", "<=", 1e9)]).best
     )
     assert np.array_equal(after.complete.index, before.finished.index)
+
+
+def test_conditions_on_a_backbone_that_is_left_out_go_with_it() -> None:
+    """The others' variants stay; the study can be read again as it is stored."""
+    written = STUDY + (
+        "search_space:\n"
+        "  lr:\n"
+        "    - {low: 1e-3, high: 1e-2, when: {backbone: [tiny_resnet]}}\n"
+        "    - {low: 1e-4, high: 1e-2, when: {backbone: [two_conv_cnn, tiny_resnet]}}\n"
+    )
+    left = read(written).without(["tiny_resnet"])
+    assert [each.when["backbone"] for each in left.search_space["lr"]] == [[], ["two_conv_cnn"]]
+    assert [p.name for p in spaces.build(left).parameters if p.name.startswith("lr")]
+    stored = StudySpec.model_validate(left.model_dump(mode="json"))
+    assert stored.digest == left.digest
+
+
+def test_no_backbone_fits_and_two_constraints_are_broken_alike() -> None:
+    """One error, though neither constraint is the nearer one."""
+    spec = read(STUDY + 'constraints: {params_m: ">= 50", trainable_m: ">= 50"}\n')
+    with pytest.raises(SpecError, match="no backbone can keep them"):
+        unfit(spec, Path(), 10)
+
+
+def test_a_bound_is_a_finite_number() -> None:
+    """What overflows could not be read again from the database."""
+    with pytest.raises(SpecError, match="must be a bound"):
+        read(STUDY + 'constraints: {params_m: "<= 1e400"}\n')
+
+
+def test_what_must_be_met_exactly_is_weighed_as_a_cost() -> None:
+    """The Pareto set does not take the larger ones for the better ones."""
+    spec = read(STUDY + 'constraints: {size_mb: "== 3", params_m: "<= 5", flops_g: ">= 1"}\n')
+    weighed = {"params_m": "minimize", "flops_g": "maximize", "size_mb": "minimize"}
+    assert against(spec) == (weighed,)

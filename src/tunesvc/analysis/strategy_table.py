@@ -100,7 +100,7 @@ def _cell(backbone: str, strategy: str, ended: pd.DataFrame, trials: Trials) -> 
         median=float(np.median(values)) if len(values) else None,
         spread=float(np.subtract(*np.quantile(values, [0.75, 0.25]))) if len(values) > 1 else None,
         seconds=float(np.median(seconds)) if len(seconds) else None,
-        finished=states["COMPLETE"],
+        finished=len(finished),
         pruned=states["PRUNED"],
         failed=states["FAIL"],
     )

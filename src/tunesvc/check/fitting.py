@@ -69,7 +69,7 @@ def _words(broken: Broken) -> str:
 
 
 def _none_fits(found: dict[str, Broken]) -> SpecError:
-    label, lost = min(found.items(), key=lambda item: max(item[1])[0])
+    label, lost = min(found.items(), key=lambda item: max(most for most, *_ in item[1]))
     each = ", ".join(f"{name} ({_words(broken)})" for name, broken in found.items())
     instead = " and ".join(str(raised(cap, value)) for _, cap, value in lost)
     return SpecError(

@@ -128,8 +128,10 @@ def best_line(status: Status) -> str:
 
 def no_best(status: Status) -> str:
     """Return why a study has no best trial, so far."""
-    if status.infeasible:
+    if status.none_fits:
         return f"no trial keeps the constraints, of {status.infeasible} that were measured by them"
+    if status.infeasible:
+        return f"no trial that keeps the constraints has ended yet ({status.infeasible} break them)"
     return "no trial has ended yet"
 
 

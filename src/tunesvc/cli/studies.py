@@ -54,14 +54,13 @@ def new_study(
             path = _write(data, backbones, preset, trials, name, into, home)
         spec = load(path, name=name, settings=settings or ())
     report = None if unchecked else checked(spec, home)
-    if report:
-        tell_dropped(report)
-        if not no_estimate:
-            tell_duration(report, spec, home)
+    if report and not no_estimate:
+        tell_duration(report, spec, home)
     if dry_run:
         from tunesvc.cli.show import print_report
 
         if report:
+            tell_dropped(report)
             print_report(report)
         typer.echo("dry run: nothing was stored")
         return
@@ -69,6 +68,8 @@ def new_study(
 
     with open_store(storage) as store:
         made = create(store, spec, home, report)
+        if report:
+            tell_dropped(report, made)
         ready = _takers(store, made.name)
     on = f"{len(made.spec.backbones)} backbone(s)"
     typer.echo(f"study {made.name} is ready: {_amount(spec)} on {on}")
@@ -127,10 +128,16 @@ def checked(spec: StudySpec, base: Path) -> Report:
     return report
 
 
-def tell_dropped(report: Report) -> None:
-    """Print which backbones are left out, and why, a line each."""
+def tell_dropped(report: Report, made: Study | None = None) -> None:
+    """Print which backbones are left out, and why, a line each.
+
+    Args:
+        made: the study; one that was stored before, unchecked, may have them still.
+    """
+    kept = made.spec.backbone_labels if made else ()
     for label, why in report.dropped.items():
-        typer.echo(f"backbone {label} is left out: whatever its knobs are, it breaks {why}")
+        what = "stays, as the study was stored with it" if label in kept else "is left out"
+        typer.echo(f"backbone {label} {what}: whatever its knobs are, it breaks {why}")
 
 
 def tell_duration(

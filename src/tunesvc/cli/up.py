@@ -70,10 +70,10 @@ def up(
     where = None if no_dashboard else listening(port=port)
     address = where.briefly() if where else None
     report = checked(spec, file.parent)
-    tell_dropped(report)
     try:
         with stoppable(), open_store(storage) as store:
             made = create(store, spec, file.parent, report)
+            tell_dropped(report, made)
             _check_confirmation(made)
             now = study.status(made)
             if now.state == "paused":

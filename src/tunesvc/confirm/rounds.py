@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from optuna.trial import TrialState
+
 from tunesvc import study as studies
 from tunesvc.analysis.race import Race
 from tunesvc.analysis.table import Direction, Unsupported
@@ -110,18 +112,28 @@ def _chosen(
     """Return those that the companion holds, and the study's best that it does not hold yet.
 
     Raises:
-        StudyError: the study has no finished trial.
+        StudyError: the study has no finished trial, or none that keeps its constraints.
     """
     held = [origin.known(*each) for each in sampler.configurations.items()] if sampler else []
     known = {same(each.params) for each in held if each.candidate.role != "step"}
     best = [each for each in origin.best(wish.top) if same(each.params) not in known]
     if not best and not held:
+        _check_feasible(origin)
         raise StudyError(
             f"{origin.study.name!r} has no finished trial",
             f"{len(origin.trials)} trials were begun, and none has come to its end",
             f"let it run first:  tunesvc worker --study {origin.study.name}",
         )
     return in_order([*held, *best], direction)
+
+
+def _check_feasible(origin: Origin) -> None:
+    if any(trial.state is TrialState.COMPLETE for trial in origin.trials):
+        raise StudyError(
+            f"no finished trial of {origin.study.name!r} keeps its constraints",
+            "only one that does is worth another run",
+            f"see which comes nearest:  tunesvc best {origin.study.name}",
+        )
 
 
 def _with_defaults(origin: Origin, chosen: Sequence[Chosen], leader: str) -> list[Chosen]:

@@ -44,6 +44,13 @@ def _runs_again(trials: Trials) -> tuple[str, str, str]:
 
 
 def _without(trials: Trials) -> tuple[str, str, str]:
+    if ended := len(trials.complete):
+        return (
+            f"No trial of {trials.study} keeps its constraints; "
+            f"{wording.count(ended, 'trial')} came to their end.",
+            "So nothing can be said of what tuning buys.",
+            f"Which comes nearest is told by: tunesvc best {trials.study}",
+        )
     counts = trials.frame["state"].value_counts()
     words = {"RUNNING": "running", "WAITING": "waiting", "PRUNED": "pruned", "FAIL": "failed"}
     told = [f"{counts[state]:,} {word}" for state, word in words.items() if counts.get(state, 0)]

@@ -56,7 +56,7 @@ def results(study: Study) -> Results:
     ended = trials(study)
     table, unbeaten = strategy_table(ended), pareto_sets(ended)
     if status.best is None:
-        nearest = studies.nearest(study)
+        nearest = studies.nearest(study) if status.none_fits else None
         return Results(status, {}, {}, None, None, table, _league(study), nearest)
     found = study.optuna().get_trials(deepcopy=False)
     best = found[status.best.trial]

@@ -52,11 +52,11 @@ def trials(study: Study) -> Trials:
         defaults=dict(zip(spec.backbone_labels, space.defaults(), strict=True)),
         sampler=spec.sampler.kind,
         pruner=spec.pruner.kind,
-        against=_against(spec),
+        against=against(spec),
     )
 
 
-def _against(spec: StudySpec) -> tuple[Mapping[str, Direction], ...]:
+def against(spec: StudySpec) -> tuple[Mapping[str, Direction], ...]:
     """Return what the first objective is weighed against: further ones, what is limited, or size
     and latency, each by itself."""
     others = {goal.name: goal.direction for goal in studies.objectives(spec)[1:]}
@@ -64,7 +64,7 @@ def _against(spec: StudySpec) -> tuple[Mapping[str, Direction], ...]:
         return (others,)
     bounds = {cap.name: cap.sign for cap in spec.constraints.caps}
     if bounds:
-        return ({name: "minimize" if "<" in sign else "maximize" for name, sign in bounds.items()},)
+        return ({name: "maximize" if ">" in sign else "minimize" for name, sign in bounds.items()},)
     return {"latency_ms": "minimize"}, {"params_m": "minimize"}
 
 

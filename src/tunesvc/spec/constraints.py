@@ -42,6 +42,8 @@ def _bound(written: Any, info: ValidationInfo) -> str | None:
         made = cap(name, str(written), (name,))
     except UsageError as error:
         raise ValueError(f'must be a bound such as "<= 12", and is {written!r}') from error
+    if not math.isfinite(made.value):
+        raise ValueError(f'must be a bound such as "<= 12", and is {written!r}')
     return str(made).removeprefix(f"{name} ")
 
 

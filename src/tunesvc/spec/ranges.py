@@ -10,7 +10,7 @@ knob's own type. A list of mappings holds variants, of which the first whose `wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import isfinite
 from typing import Annotated, Any, Literal
 
@@ -149,3 +149,17 @@ SearchSpace = Annotated[
     dict[KnobName, tuple[Range, ...]],
     BeforeValidator(_spelled_out, json_schema_input_type=dict[KnobName, _Written]),
 ]
+
+
+def without(space: SearchSpace, gone: Collection[str]) -> SearchSpace:
+    """Return a search space whose conditions speak of some backbones no more."""
+    return {knob: tuple(_left(each, gone) for each in each_of) for knob, each_of in space.items()}
+
+
+def _left(variant: Range, gone: Collection[str]) -> Range:
+    written = variant.when.get("backbone", [])
+    named = written if isinstance(written, list) else [written]
+    kept = [name for name in named if name not in gone]
+    if kept == named:
+        return variant
+    return variant.model_copy(update={"when": {**variant.when, "backbone": kept}})

@@ -22,7 +22,7 @@ from tunesvc.spec.data_spec import BackboneSpec, DataSpec
 from tunesvc.spec.knobs import KnobName, Scalar
 from tunesvc.spec.model import Model, short
 from tunesvc.spec.objectives import Goal, Objective, ObjectiveSpec
-from tunesvc.spec.ranges import SearchSpace
+from tunesvc.spec.ranges import SearchSpace, without
 from tunesvc.spec.search_spec import AshaPruner, PrunerSpec, SamplerSpec, TpeSampler
 
 
@@ -183,10 +183,17 @@ class StudySpec(Model):
             if label not in labels
         }
         made = self.model_copy(update={"backbones": tuple(kept.values())})
-        if made.backbone_labels == tuple(kept):
+        if made.backbone_labels != tuple(kept):
+            named = (each.model_copy(update={"label": label}) for label, each in kept.items())
+            made = self.model_copy(update={"backbones": tuple(named)})
+        if made.search_space == "auto":
             return made
-        named = (each.model_copy(update={"label": label}) for label, each in kept.items())
-        return self.model_copy(update={"backbones": tuple(named)})
+        gone = self._names() - made._names()
+        return made.model_copy(update={"search_space": without(made.search_space, gone)})
+
+    def _names(self) -> set[str]:
+        """Return what a condition may call a backbone."""
+        return {*self.backbone_labels, *(each.name for each in self.backbones)}
 
     @property
     def digest(self) -> str:

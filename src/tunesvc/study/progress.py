@@ -95,6 +95,12 @@ class Status:
         """Trials that have come to an end of any kind."""
         return self.trials["complete"] + self.trials["pruned"] + self.trials["fail"]
 
+    @property
+    def none_fits(self) -> bool:
+        """Whether all that was measured by the constraints breaks one."""
+        measured = self.trials["complete"] + self.trials["pruned"]
+        return 0 < self.infeasible == measured and not self.trials["running"]
+
     def as_json(self) -> dict[str, Any]:
         """Return it as `status --json` prints it."""
         return asdict(self) | {"created": self.created.isoformat(timespec="seconds")}

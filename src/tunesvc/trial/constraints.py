@@ -67,7 +67,7 @@ class Constraints:
         if skeleton is not None:
             self._reckon(skeleton, config)
         ending = self._judged()
-        if ending is not None and skeleton is not None:
+        if ending is not None and skeleton is not None and "run" not in self.reports.known():
             trained = self.reports.desk.plan(skeleton, config).trained
             run = facts.of_skeleton(label, config, skeleton, trained, self.placement)
             self.reports.say({"run": run})
@@ -78,18 +78,18 @@ class Constraints:
 
         Args:
             training: at its beginning; where none of it is known, its step is tried.
-            tick: called after every batch of that; None: it is in its midst, and is not tried.
+            tick: called after every batch of that; None: it is in its midst, and its end will tell.
 
         Raises:
             OutOfMemory: as in training.
         """
-        if not self.caps:
+        if not self.caps or tick is None:
             return None
         self._reckon(training.backbone, training.config)
         self._read(self.reports.known())
         self._time_again(training)
         late = {"epoch_seconds", "train_memory_mb"} & self._missing
-        if late and tick is not None:
+        if late:
             found = train.rehearse(training, tick)
             told = {"epoch_seconds": found.epoch_seconds, "train_memory_mb": found.memory_mb}
             self.values |= {name: told[name] for name in late}
