@@ -21,6 +21,7 @@ neither a correction of the time nor a laptop's sleep makes a worker look dead.
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import threading
@@ -68,10 +69,13 @@ class Process:
     parent: int = field(default=0, compare=False)
 
 
+_NEVER = -math.inf, 0.0
+
+
 class _Own:
     pulse: Path | None = None  # this process's, while it is registered
     lock = threading.Lock()  # the thread that renews leases shows life too
-    last = (-BEAT_SECONDS, 0.0)  # when, and for how many seconds
+    last = _NEVER  # when, and for how many seconds
 
 
 @contextmanager
@@ -87,7 +91,7 @@ def registered(role: str, studies: Sequence[str]) -> Iterator[None]:
         facts.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         _write(facts, {"role": role, "studies": list(studies), "parent": os.getppid()})
-        _Own.pulse = facts.with_suffix(".pulse")
+        _Own.pulse, _Own.last = facts.with_suffix(".pulse"), _NEVER
         pulse(START_SECONDS)
     except OSError as error:
         lock.release()

@@ -8,19 +8,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from trials import CPU, run_next
 
-from tunesvc import checkpoint, confirm, exported, study
+from tunesvc import checkpoint, confirm, exported, plugins, study
 from tunesvc.checkpoint import Mark
 from tunesvc.cli import main
 from tunesvc.errors import StudyError, UsageError
-from tunesvc.export import Wish, Written, export, forms
+from tunesvc.export import Wish, Written, export, forms, scored
 from tunesvc.export.scored import pictures
 from tunesvc.export.soup import stir
 from tunesvc.export.trained import Bench, Made
@@ -182,7 +184,8 @@ def test_the_folder_is_whole_and_its_figures_are_the_studys(ran: Ran, tmp_path: 
     for words in (
         f"Trial {best.trial} is the best of the study's finished trials",
         "3 trials finished, 0 were pruned, 0 failed; backbones: tiny\\_resnet",
-        "The validation figures promise too much",
+        "The validation figures promise too much.** They are the best of 3,",
+        "Objective: accuracy, to maximize, on the validation split",
         f"fingerprint `{desk.listing.fingerprint}`",
         "### Confusion matrix (test)",
         "unknown: read what came with it",
@@ -242,7 +245,11 @@ def test_the_trial_that_is_meant(ran: Ran, tmp_path: Path) -> None:
     small = exporting(desk, tmp_path / "small", where="params_m <= 0.2").record
     assert small.runs[0].label == "tiny_mobilenet"
     assert small.selection["how"] == "the best that has params_m <= 0.2"
-    assert exporting(desk, tmp_path / "first", trial=0).record.runs[0].trial == 0
+    assert (small.selection["chosen"], small.selection["among"]) == ("where", 1)
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert "They are the best of those that fit (1 of 2)" in card
+    first = exporting(desk, tmp_path / "first", trial=0).record
+    assert (first.runs[0].trial, first.selection["chosen"]) == (0, "asked")
     with pytest.raises(UsageError, match=r"no trial of 'small' has params_m <= 0\.01") as told:
         exporting(desk, tmp_path / "none", where="params_m <= 0.01")
     assert "trial 1 would fit (tiny_mobilenet" in told.value.fix
@@ -357,6 +364,26 @@ def test_a_refit_that_is_stopped_leaves_nothing(ran: Ran, tmp_path: Path) -> Non
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_refit_tells_the_precision_that_it_was_trained_in(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """bfloat16, where the machine trains in that; it is measured in float32 all the same."""
+    desk = ran(budget={"trials": 1, "epochs": 1})
+    seen, module = [], sys.modules["tunesvc.export.making"]
+    quick = replace(CPU, autocast=True)
+    monkeypatch.setattr(module, "place", lambda _: quick)
+    score = scored.score
+    monkeypatch.setattr(
+        scored, "score", lambda bench, *of: [seen.append(bench), score(bench, *of)][1]
+    )
+    record = exporting(desk, tmp_path / "out", refit="train").record
+    assert record.hardware == quick.describe()
+    assert record.hardware["precision"] == "bfloat16"
+    assert {bench.placement.autocast for bench in seen} == {False}
+    again = exporting(desk, tmp_path / "kept").record
+    assert again.hardware["precision"] == "float32"  # the trial's own
+
+
 def disturbed(desk: Desk, number: int, by: Callable[[Tensor], Tensor], like: int) -> None:
     """Give a trial another's model with its head changed."""
     state = checkpoint.load(desk.shelf, desk.folder(like))
@@ -387,6 +414,7 @@ def test_a_soup_is_exported_where_it_is_better(ran: Ran, tmp_path: Path) -> None
     assert done.record.validation["accuracy"] == pytest.approx(stirred.after, abs=1e-6)
     told = " ".join((tmp_path / "out" / "README.md").read_text().split())
     assert f"The mean of trials {order[0]}, {order[2]} of the study small" in told
+    assert "The mean of 2 runs, picked by the validation images" in told
     assert f"({stirred.gain:+.4f})" in told
     assert study.test_metrics(desk.study, order[0]) is None
 
@@ -403,6 +431,40 @@ def test_a_mean_of_models_has_statistics_of_its_own(ran: Ran) -> None:
     found = run.module.state_dict()
     changed = {name.rpartition(".")[2] for name in mean if not found[name].equal(mean[name])}
     assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+
+
+def rowed(num_outputs: int, dropout: float) -> nn.Module:
+    """A plugin's function: with dropout its head has a module more."""
+    last = nn.Linear(3, num_outputs)
+    head = nn.Sequential(nn.Dropout(dropout), last) if dropout else last
+    made = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    size = {"resize": 8, "crop": 8, "interpolation": "bilinear"}
+    made.default_transform = size | {"mean": [0.5] * 3, "std": [0.5] * 3}  # type: ignore[assignment]
+    return made
+
+
+def test_models_of_other_parts_are_in_no_soup(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backbone may be built otherwise with dropout; each of the two can be exported alone."""
+    monkeypatch.setitem(plugins.paths("backbone"), "rowed", f"{__name__}:rowed")
+    file = tmp_path / "start.safetensors"
+    save_file(rowed(10, 0.0).state_dict(), file)
+    desk = ran(
+        backbones=[{"name": "rowed", "weights": str(file)}],
+        search_space={"strategy": "full", "lr": 1e-3, "dropout": [0.0, 0.2], "batch_size": 32},
+        defaults={}, sampler="grid", keep="all", budget={"trials": 4, "epochs": 1},
+    )  # fmt: skip
+    trials = desk.records().get_trials()
+    dropped = [trial.number for trial in trials if trial.params.get("dropout")]
+    assert 0 < len(dropped) < len(trials)
+    for number in (dropped[0], next(n for n in range(len(trials)) if n not in dropped)):
+        done = exporting(desk, tmp_path / str(number), trial=number)
+        assert exported.load(tmp_path / str(number)).description.backbone.dropout in (0.0, 0.2)
+        assert done.record.validation["accuracy"] == pytest.approx(value(desk, number), abs=1e-6)
+    stirred = exporting(desk, tmp_path / "soup", trial=dropped[0], soup=4).soup
+    assert stirred is not None
+    assert sorted(stirred.tried) == sorted(dropped)
 
 
 def test_no_soup_where_none_is_better(ran: Ran, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def made(
     knobs: Mapping[str, Any] = KNOBS,
     epochs: int = 2,
     seeds: tuple[int, ...] = (7,),
+    each: Sequence[Mapping[str, Any]] = (),
     task: str = "image-classification",
     start: exported.Start | None = None,
     noise: Noise | None = None,
@@ -43,7 +44,11 @@ def made(
     cached: bool = True,
     tick: Callable[[Run], None] = lambda _: None,
 ) -> Run:
-    """Train as a study's trial would, write the folder, and return the run."""
+    """Train as a study's trial would, write the folder, and return the run.
+
+    Args:
+        each: knobs of every ingredient of a soup, where they are not the same.
+    """
     spec, base = spec or study("digits", DIGITS, TINY), base or directory.parent
     learned = plugins.load("task", task)
     listing = data.scan(spec.data, target=learned.target, base=base)
@@ -51,7 +56,8 @@ def made(
     for number, seed in enumerate(seeds):
         asked = TrainingRun(
             trial=number, label=spec.backbone_labels[0], backbone=spec.backbones[0],
-            knobs=knobs, epochs=epochs, seed=seed, is_cached=cached, stacked=stacked,
+            knobs=each[number] if each else knobs, epochs=epochs, seed=seed, is_cached=cached,
+            stacked=stacked,
         )  # fmt: skip
         run = training.prepare(
             asked, spec.data, base, CPU, listing=listing, task=learned, start=start, cache=cache
@@ -61,8 +67,7 @@ def made(
         runs.append(asked.model_copy(update=known))
         states.append({name: value.clone() for name, value in run.module.state_dict().items()})
     if len(states) > 1:
-        run.module.load_state_dict(exported.average(states))
-        train.statistics.refresh(run, train.statistics.differing(states))
+        training.blend(run, states)
     tick(run)
     splits = {"val": run.val}
     if "test" in listing.splits:

@@ -99,6 +99,7 @@ def there(directory: Path) -> str:
 
 
 def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them
     for before, exchange in ((False, True), (True, True), (True, False)):
         for last in range(1000):
             directory = folder / f"{before}-{exchange}-{last}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,10 @@ def test_numbers(tmp_path: Path) -> None:
     (said,) = model.predict(tmp_path / "7.png")
     assert said.label is None
     assert said.value == pytest.approx(float(model(model.transform(tmp_path / "7.png")[None])))
-    found = exported.evaluate(model, tmp_path / "t.csv")
+    own = exported.evaluate(model, tmp_path / "t.csv")
+    assert len(own.points) == 8  # the test split of the study whose data this is
+    shutil.copy(tmp_path / "t.csv", tmp_path / "all.csv")
+    found = exported.evaluate(model, tmp_path / "all.csv")
     assert found.metrics.keys() == {"mse", "mae", "r2", "loss"}
     assert found.points is not None
     assert found.points.shape == (40, 2)

@@ -150,6 +150,13 @@ def test_a_pulse_holds_for_as_long_as_it_says(home: Path, monkeypatch: pytest.Mo
     assert not pulses.exists()  # nobody could see it
 
 
+def test_who_registers_again_shows_life_again(home: Path) -> None:
+    """At once, also within a second, and for as many seconds as before."""
+    for _ in range(2):
+        with processes.registered("worker", []):
+            assert processes.unwell("worker") == ""
+
+
 def test_a_pulse_is_cheap(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is written once a second, unless it says something new; trouble with that is no error."""
     now = 2000.0

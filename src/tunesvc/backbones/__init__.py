@@ -82,7 +82,12 @@ def build(
 
 
 def bare(
-    spec: BackboneSpec, num_outputs: int, transform: InputTransform, *, ported: bool
+    spec: BackboneSpec,
+    num_outputs: int,
+    transform: InputTransform,
+    *,
+    ported: bool,
+    dropout: float = 0.0,
 ) -> Backbone:
     """Build a backbone whose parameters have no memory, for all of them to be assigned.
 
@@ -91,6 +96,7 @@ def bare(
         num_outputs: of the head.
         transform: what the images go through.
         ported: whether the weights that it once started from were torchvision's own.
+        dropout: as in `build`: a function may build other modules with it than without.
 
     Raises:
         UnknownNameError: no such backbone.
@@ -98,7 +104,7 @@ def bare(
     """
     with torchvision_models.parameters_on_meta():
         module, stages, head = _module(
-            spec, num_outputs, 0.0, transform.crop, ported=ported, empty=False
+            spec, num_outputs, dropout, transform.crop, ported=ported, empty=False
         )
     return Backbone(module, *dissect(module, stages, head), norm_parameters(module), transform, "")
 

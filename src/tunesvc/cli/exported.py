@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesvc.cli.options import Device, Json, print_json
-from tunesvc.cli.predict import BatchSize, Directory
+from tunesvc.cli.options import Device, Json
+from tunesvc.cli.predict import BatchSize, Directory, json_text, loaded
 
 if TYPE_CHECKING:
     from tunesvc.exported import Compared, EpochCompared, Evaluation, Measured, Reproduction
@@ -30,7 +30,9 @@ def evaluate(
     split: Annotated[
         str | None,
         typer.Option(
-            "--split", help="train, val or test. Default: test; all, where it is not divided."
+            "--split",
+            help="train, val or test. Default: test; all, where it is not divided; of the study's "
+            "own data without a test split, val.",
         ),
     ] = None,
     out: Annotated[
@@ -43,22 +45,23 @@ def evaluate(
 ) -> None:
     """Measure an exported model on images with known classes or numbers, with 95 % intervals."""
     from tunesvc.exported import evaluate as measured
-    from tunesvc.exported import opened, picture, read
-    from tunesvc.train import place
+    from tunesvc.exported import picture
 
     if out is not None:
         picture.check(out)
-    model = opened(read(directory), place(device))
+    model = loaded(directory, device)
     with _counting() as tell:
         found = measured(model, data, split=split, batch_size=batch_size, on_images=tell)
     if out is not None:
         title = f"{directory.resolve().name} on {data.name}"
         picture.write(picture.draw(found, title), out, _as_text(found))
     if as_json:
-        print_json(found.as_json())
+        typer.echo(json_text(found.as_json(), indent=2), nl=False)
         return
     for name, why in found.skipped:
         typer.echo(f"{name}: cannot be read: {why}", err=True)
+    if found.remark:
+        typer.echo(f"note: {found.remark}", err=True)
     _print(found)
     if out is not None:
         typer.echo(f"wrote {out}")
@@ -115,6 +118,7 @@ def _mistakes(found: Evaluation) -> list[tuple[str, str, str]]:
 
 def _as_text(found: Evaluation) -> str:
     lines = [f"{found.images} images; value and 95 % interval"]
+    lines += [found.remark] if found.remark else []
     lines += [f"{name:<20}{'  '.join(_cells(each)[:2])}" for name, each in found.metrics.items()]
     return "\n".join(lines)
 
@@ -143,7 +147,7 @@ def reproduce(
 
     found = again(directory, data_path=data, device=device, on_epoch=tell)
     if as_json:
-        print_json(found.as_json())
+        typer.echo(json_text(found.as_json(), indent=2), nl=False)
     else:
         _print_reproduction(found)
     if found.verdict == "outside noise":

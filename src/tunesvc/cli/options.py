@@ -58,13 +58,14 @@ def print_json(value: Any) -> None:
 
 def as_json(value: Any) -> str:
     """Return a value as indented JSON with a line's end; NaN and infinities become null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value with null for NaN and infinities, which are no JSON."""
     if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
+        return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
+        return [finite(inner) for inner in value]
     is_odd = isinstance(value, float) and value - value != 0
     return None if is_odd else value

@@ -10,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tunesvc.cli.options import Device
+from tunesvc.cli.options import Device, finite
 
 if TYPE_CHECKING:
     from tunesvc.exported import Model, Prediction
@@ -47,12 +48,10 @@ def predict(
     An image that cannot be read is told on standard error. If none can be, the exit code is 4.
     """
     from tunesvc.errors import DataError, UsageError
-    from tunesvc.exported import opened, read
-    from tunesvc.train import place
 
     if as_json and as_csv:
         raise UsageError("--json and --csv are given", "there is one output", "leave one out")
-    model = opened(read(directory), place(device))
+    model = loaded(directory, device)
     shown = _as_json if as_json else _as_csv(model, top) if as_csv else _as_text
     try:
         read_, bad = _run(model, images, top, batch_size, shown)
@@ -65,6 +64,18 @@ def predict(
             "" if bad else f"looked at {', '.join(images)}",
             "" if bad else "name images, or folders that hold some",
         )
+
+
+def loaded(directory: Path, device: str | None) -> Model:
+    """Return an exported model on a device; it computes in float32, whatever it trains in there.
+
+    Raises:
+        UsageError, WeightsError: as `exported.load`.
+    """
+    from tunesvc import exported
+    from tunesvc.train import place
+
+    return exported.opened(exported.read(directory), replace(place(device), autocast=False))
 
 
 def _run(
@@ -114,8 +125,16 @@ def _progress() -> Iterator[tuple[Callable[[int], None], Callable[[str], None]]]
 
 
 def _as_json(path: Path, prediction: Prediction) -> str:
-    told: dict[str, Any] = {"path": str(path), **prediction.as_json()}
-    return json.dumps(told, ensure_ascii=False) + "\n"
+    return json_text({"path": str(path), **prediction.as_json()})
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """Return a value as JSON with a line's end.
+
+    It is ASCII, as file names may be any bytes, and terminals of any kind; NaN and infinities
+    become null.
+    """
+    return json.dumps(finite(value), indent=indent, allow_nan=False) + "\n"
 
 
 def _as_text(path: Path, prediction: Prediction) -> str:
@@ -123,8 +142,17 @@ def _as_text(path: Path, prediction: Prediction) -> str:
         return ""
     if prediction.value is not None:
         return f"{path}  {prediction.value:.6g}\n"
-    named = [f"{label} {share:.4f}" for label, share in prediction.top]
+    named = [f"{label} {share:.4f}" for label, share in _ranked(prediction)]
     return f"{path}  {', '.join(named) or prediction.label}\n"
+
+
+def _ranked(prediction: Prediction) -> list[tuple[str, float]]:
+    """Return as many classes as were asked for: the predicted one, then the most probable ones."""
+    label, share, top = prediction.label, prediction.probability, prediction.top
+    if label is None or share is None:
+        return []
+    others = [each for each in top if each[0] != label]
+    return [(label, share), *others][: len(top)]
 
 
 def _as_csv(model: Model, top: int) -> _Shown:
@@ -138,7 +166,7 @@ def _as_csv(model: Model, top: int) -> _Shown:
 
     def shown(path: Path, prediction: Prediction) -> str:
         cells: list[Any] = [] if prediction.value is None else [prediction.value]
-        for label, share in prediction.top or ((prediction.label, ""),):
+        for label, share in _ranked(prediction) or ((prediction.label, ""),):
             cells += [label, share] if prediction.value is None else []
         cells += [""] * (len(columns) - len(cells))
         return _line([str(path), *cells, prediction.error])

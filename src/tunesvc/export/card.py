@@ -3,7 +3,8 @@
 Source: Mitchell et al. 2019, "Model Cards for Model Reporting", for what belongs into one.
 
 Why: 2026-11: names of classes, studies and backbones are text of strangers: in Markdown they are
-escaped, and stay on one line.
+escaped, and stay on one line. In code spans nothing is escaped, since Markdown shows a backslash
+there as it is; a longer fence holds what has backticks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from shlex import quote
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -21,7 +23,7 @@ from tunesvc.export.forms import Form
 from tunesvc.exported import Description, Evaluation, Measured, Record
 from tunesvc.exported.measure import LEVEL
 
-_SPECIAL = re.compile(r"([\\`*_\[\]|#])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 _MOST_CLASSES = 12  # whose confusion matrix is shown whole
 _WORST = 10  # confusions that are told of more
 
@@ -124,14 +126,28 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"text": _text, "number": _number}
+    made.filters |= {"text": _text, "code": _code, "word": quote, "number": _number}
     return made
 
 
 def _text(words: object) -> str:
     """Return words that Markdown shows as they are, on one line."""
-    plain = " ".join(str(words).split()).replace("&", "&amp;").replace("<", "&lt;")
+    plain = " ".join(str(words).split())
+    for sign, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        plain = plain.replace(sign, entity)
     return _SPECIAL.sub(r"\\\1", plain)
+
+
+def _code(words: object) -> str:
+    """Return a code span that shows words as they are, on one line; not for cells of tables.
+
+    Source: CommonMark 0.31.2, 6.1: the fence is longer than every row of backticks within, and one
+    space on either side is taken off.
+    """
+    plain = " ".join(str(words).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", plain)), default=0))
+    space = " " if "`" in plain else ""
+    return f"{fence}{space}{plain}{space}{fence}"
 
 
 def _number(value: object) -> str:

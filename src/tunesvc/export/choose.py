@@ -10,20 +10,24 @@ of the runs would be picking luck again.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import confirm
 from tunesvc import study as studies
 from tunesvc.analysis.confirmed import Confirmation, Confirmed
+from tunesvc.analysis.feasible import feasible, known
 from tunesvc.analysis.table import Estimate
 from tunesvc.errors import StudyError
 from tunesvc.export.wish import Wish
-from tunesvc.results import best_that_fits
+from tunesvc.results import best_that_fits, trials
+from tunesvc.spec import caps
 from tunesvc.study import Study
 
 Keeps = Callable[[Study, int], bool]
+Chosen = Literal["best", "asked", "where"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Choice:
         study: that it is a trial of: the study, or the one that confirms it.
         trial: as Optuna has it.
         how: it was chosen, in one sentence's end: "trial 7 is …".
+        chosen: as the best, of all or of those that fit; or a person named it.
+        among: trials that it was picked from; None where it was named.
         confirmation: what running the best again has found; None: nobody has.
         winner: the configuration's own part of it; None: it was not among them.
     """
@@ -41,6 +47,8 @@ class Choice:
     study: Study
     trial: FrozenTrial
     how: str
+    chosen: Chosen = "best"
+    among: int | None = None
     confirmation: Confirmation | None = None
     winner: Confirmed | None = None
 
@@ -58,12 +66,26 @@ def choose(study: Study, wish: Wish, keeps: Keeps) -> Choice:
     told = confirm.found(study)
     found = told if isinstance(told, Confirmation) else None
     if wish.trial is not None:
-        return _known(study, wish.trial, "the one that was asked for (--trial)", found)
+        named = _known(study, wish.trial, "the one that was asked for (--trial)", found)
+        return replace(named, chosen="asked")
     if wish.where is not None:
         fit = best_that_fits(study, wish.where)
-        return _known(study, fit.trial, f"the best that has {wish.where}", found)
+        fitting = _known(study, fit.trial, f"the best that has {wish.where}", found)
+        return replace(fitting, chosen="where", among=_fits(study, wish.where))
     confirmed = _confirmed(study, wish, keeps, found) if found else None
-    return confirmed or _best(study, found)
+    return replace(confirmed or _best(study, found), among=_eligible(study))
+
+
+def _fits(study: Study, where: str) -> int:
+    """Return how many finished trials keep within caps."""
+    table = trials(study)
+    return feasible(table, caps.parse(where, known(table))).fits
+
+
+def _eligible(study: Study) -> int:
+    """Return how many finished trials keep within the study's own constraints."""
+    done = study.optuna().get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return sum(map(studies.is_feasible, done))
 
 
 def _best(study: Study, found: Confirmation | None) -> Choice:
@@ -94,7 +116,7 @@ def _confirmed(study: Study, wish: Wish, keeps: Keeps, found: Confirmation) -> C
     ]
     if runs:
         also = f"{how}; the model is one of these runs, of {companion.name}"
-        return Choice(companion, runs[0], also, found, winner)
+        return Choice(companion, runs[0], also, confirmation=found, winner=winner)
     return None if own is None else _known(study, own, how, found)
 
 
@@ -117,12 +139,12 @@ def _runs(companion: Study, configuration: str) -> list[FrozenTrial]:
 
 
 def _known(study: Study, number: int, how: str, found: Confirmation | None) -> Choice:
-    trials = study.optuna().get_trials(deepcopy=False)
-    trial = next((each for each in trials if each.number == number), None)
+    every = study.optuna().get_trials(deepcopy=False)
+    trial = next((each for each in every if each.number == number), None)
     if trial is None:
         raise StudyError(
             f"{study.name!r} has no trial {number}",
-            f"its trials are 0 to {len(trials) - 1}" if trials else "it has none yet",
+            f"its trials are 0 to {len(every) - 1}" if every else "it has none yet",
             f"tunesvc best {study.name} shows the best",
         )
     if trial.state is not TrialState.COMPLETE:
@@ -131,10 +153,10 @@ def _known(study: Study, number: int, how: str, found: Confirmation | None) -> C
             f"it is {trial.state.name.lower()}, and a model is exported of a finished trial",
             f"tunesvc best {study.name} shows the best; --best takes it",
         )
-    return Choice(study, trial, how, found, _of(found, number))
+    return Choice(study, trial, how, confirmation=found, winner=_of(found, number))
 
 
 def _of(found: Confirmation | None, number: int) -> Confirmed | None:
     """Return what confirming runs told of a trial's configuration."""
-    known = found.configurations if found else ()
-    return next((each for each in known if each.candidate.trial == number), None)
+    rerun = found.configurations if found else ()
+    return next((each for each in rerun if each.candidate.trial == number), None)

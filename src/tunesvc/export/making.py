@@ -32,7 +32,7 @@ from tunesvc.exported import Description, Evaluation, Record
 from tunesvc.provenance import provenance
 from tunesvc.shelf import Shelf
 from tunesvc.study import Study
-from tunesvc.train import place
+from tunesvc.train import Placement, place
 from tunesvc.trial import Desk, retention
 
 CARD, REQUIREMENTS = "README.md", "requirements.txt"
@@ -128,7 +128,7 @@ def export(
     if stirred is not None:
         say(str(stirred))
     with TemporaryDirectory(prefix="tunesvc-export-") as scratch:
-        work = _Work(study, choice, _measuring(bench), made, wish, Path(scratch))
+        work = _Work(study, choice, _measuring(bench), placement, made, wish, Path(scratch))
         written = work.write(into, say)
     return replace(written, soup=stirred, seconds=time.perf_counter() - begun)
 
@@ -149,9 +149,17 @@ def _measuring(bench: Bench) -> Bench:
 
 @dataclass(frozen=True)
 class _Work:
+    """What one folder is made of.
+
+    Args:
+        bench: that measures.
+        placement: that a refit was trained with, which may be of another precision.
+    """
+
     study: Study
     choice: Choice
     bench: Bench
+    placement: Placement
     made: Made
     wish: Wish
     scratch: Path
@@ -160,8 +168,9 @@ class _Work:
         desk, made = self.bench.desk, self.made
         config = made.run.config
         description = exported.describe(
-            made.run.backbone, config.backbone, desk.task, desk.listing.classes
-        )
+            made.run.backbone, config.backbone, desk.task, desk.listing.classes,
+            dropout=config.knobs.dropout,
+        )  # fmt: skip
         (split,) = desk.splits(config, "val", tick=interrupt.check)
         module = _plain(made.run.module, description)
         pictures = scored.pictures(self.bench, made, split, _COMPARED)
@@ -201,7 +210,7 @@ class _Work:
         began = origin(config.backbone, of.base, pretrained=config.pretrained)
         told = story.selection(self.study, self.choice, made, began)
         run = self.choice.trial.user_attrs.get("run") or {}
-        placed = self.bench.placement.describe()
+        placed = self.placement.describe()
         is_anew = made.made != "soup" and not made.is_own
         return Record(
             study=of.name,

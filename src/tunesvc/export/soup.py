@@ -119,15 +119,16 @@ def soup(bench: Bench, choice: Choice, count: int) -> tuple[Made, Soup]:
     first = _state(bench, choice.trial)
     if first is None:
         raise not_kept(bench.desk, choice)
-    others = _others(bench, choice)[: count - 1]
     metric, direction = studies.objective(bench.desk.study.spec)
     run = bench.kept(choice.trial.number, choice.trial.params)
     assert run is not None
     pot = _Pot(run, metric, 1.0 if direction == "maximize" else -1.0, [first])
     before, tried, taken = pot.score, [choice.trial], [choice.trial]
-    for trial in others:
+    for trial in _others(bench, choice):
+        if len(tried) == count:
+            break
         state = _state(bench, trial)
-        if state is None:
+        if state is None or not _is_alike(state, first):
             continue
         tried.append(trial)
         if pot.try_(state):
@@ -186,6 +187,11 @@ def _state(bench: Bench, trial: FrozenTrial) -> State | None:
     if run is None:
         return None
     return {name: value.detach().cpu().clone() for name, value in run.module.state_dict().items()}
+
+
+def _is_alike(state: State, first: State) -> bool:
+    """Whether two models have the same parts: a plugin's may have others with dropout."""
+    return state.keys() == first.keys()
 
 
 def _numbers(trials: list[FrozenTrial]) -> tuple[int, ...]:

@@ -21,12 +21,14 @@ class Architecture(Model):
     """How the module is built.
 
     `transform_input` is torchvision's: GoogLeNet and Inception undo ImageNet's normalisation where
-    they started from torchvision's own weights.
+    they started from torchvision's own weights. `dropout` is the head's: using the model needs
+    none, but a plugin's function may build other modules with it than without.
     """
 
     name: str
     kwargs: Mapping[str, Scalar] = {}
     transform_input: bool = False
+    dropout: float = 0.0
 
 
 class Preprocessing(Model):
@@ -72,21 +74,32 @@ class Description(Model):
 
 
 def describe(
-    backbone: Backbone, spec: BackboneSpec, task: Task, classes: Sequence[str]
+    backbone: Backbone,
+    spec: BackboneSpec,
+    task: Task,
+    classes: Sequence[str],
+    *,
+    dropout: float = 0.0,
 ) -> Description:
     """Return the description of a model; `write` adds the hash of its weights.
 
     Args:
         spec: what the backbone was built from.
         classes: in the order of the outputs; none for numbers.
+        dropout: that the backbone was built with.
     """
-    is_ported = bool(getattr(backbone.module, "transform_input", False))
+    architecture = Architecture(
+        name=spec.name,
+        kwargs=spec.kwargs,
+        transform_input=bool(getattr(backbone.module, "transform_input", False)),
+        dropout=dropout,
+    )
     return Description(
         task=task.name,
         target=task.target,
         num_outputs=task.num_outputs(classes),
         classes=tuple(classes),
-        backbone=Architecture(name=spec.name, kwargs=spec.kwargs, transform_input=is_ported),
+        backbone=architecture,
         preprocessing=Preprocessing(**asdict(backbone.transform)),
         parameters=sum(parameter.numel() for parameter in backbone.module.parameters()),
     )
@@ -104,8 +117,9 @@ def rebuild(description: Description) -> Backbone:
     transform = description.preprocessing.transform
     try:
         return backbones.bare(
-            spec, description.num_outputs, transform, ported=built.transform_input
-        )
+            spec, description.num_outputs, transform,
+            ported=built.transform_input, dropout=built.dropout,
+        )  # fmt: skip
     except UnknownNameError as error:
         raise _not_installed("backbone", built.name, error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 
 from tunesvc import data, spec
-from tunesvc.data import Items
+from tunesvc.data import Items, Listing
 from tunesvc.data.sources.folder import SPLIT_NAMES
 from tunesvc.errors import DataError, UsageError, suggest
+from tunesvc.exported import sources
 from tunesvc.exported.measure import Evaluation, measure
 from tunesvc.exported.model import Model
 from tunesvc.exported.stream import stream
@@ -25,10 +26,24 @@ _TABLES, _STUDIES, _ARRAYS = (".csv", ".tsv", ".txt"), (".yaml", ".yml"), (".npz
 
 @dataclass(frozen=True)
 class Known:
-    """Images with what is true of them; `targets` are the model's class indices, or numbers."""
+    """Images with what is true of them; `targets` are the model's class indices, or numbers.
+
+    Args:
+        remark: what the study did with them; "": nothing that is known of.
+    """
 
     items: Items
     split: str
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class _Divided:
+    """A data set in its splits; `study` is how the model's study had it, if it is that one."""
+
+    classes: tuple[str, ...]
+    parts: dict[str, Items]
+    study: Listing | None = None
 
 
 def _nothing(_count: int) -> None:
@@ -49,7 +64,8 @@ def evaluate(
 
     Args:
         place: class folders, a table (CSV), arrays (.npz), or a study file.
-        split: train, val or test; None: test, or everything where the data is not divided.
+        split: train, val or test; None: test, or everything where the data is not divided. The
+            study's own data is divided as the study did it; without a test split, None is val.
         on_images: called after every batch with how many images are done.
 
     Raises:
@@ -58,7 +74,8 @@ def evaluate(
         SpecError: the study file is wrong.
     """
     known = find(model, place, split)
-    return of_items(model, known.items, batch_size=batch_size, on_images=on_images)
+    found = of_items(model, known.items, batch_size=batch_size, on_images=on_images)
+    return replace(found, remark=known.remark)
 
 
 def of_items(
@@ -97,30 +114,68 @@ def find(model: Model, place: Path, split: str | None) -> Known:
     Raises:
         DataError, SpecError: as `evaluate`.
     """
-    classes, parts = _parts(model, place, split)
-    name = split or _whole(parts)
-    if name not in parts:
-        raise DataError(
-            f"{place}: has no {name} split",
-            f"it has {', '.join(parts)}",
-            "choose one of them with --split, or name the folder of the images itself",
-        )
-    items = parts[name]
+    divided = _own(model, place) or _divided(model, place, split)
+    name = split or _whole(divided)
+    if name not in divided.parts:
+        raise _no_split(place, name, divided.parts)
+    items = divided.parts[name]
     if not len(items):
         raise DataError(f"{place}: the {name} split has no images")
     if model.task.target == "class":
-        items = Items(items.images, _matched(model, place, classes, items.targets))
-    return Known(items, name)
+        items = Items(items.images, _matched(model, place, divided.classes, items.targets))
+    return Known(items, name, _remark(model, divided, name))
 
 
-def _parts(
-    model: Model, place: Path, split: str | None
-) -> tuple[tuple[str, ...], dict[str, Items]]:
+def _no_split(place: Path, name: str, parts: dict[str, Items]) -> DataError:
+    if not parts:
+        return DataError(
+            f"{place}: has no {name} split", "it is not divided", "leave --split out: all is meant"
+        )
+    return DataError(
+        f"{place}: has no {name} split",
+        f"it has {', '.join(parts)}",
+        "choose one of them with --split, or name the folder of the images itself",
+    )
+
+
+def _own(model: Model, place: Path) -> _Divided | None:
+    """Return the data of the model's own study, as that divided it, if it lies there."""
+    if model.record is None or not place.exists():
+        return None
+    try:
+        told = sources.data_of(model.record)
+    except UsageError:  # of another version; it is like any other data then
+        return None
+    for base in sources.bases(model.folder.path, model.record):
+        where = sources.lies_at(told, base)
+        if where is not None and where.exists() and where.samefile(place):
+            listing = data.scan(told, target=model.task.target, base=base)
+            return _Divided(listing.classes, dict(listing.splits), listing)
+    return None
+
+
+def _remark(model: Model, divided: _Divided, name: str) -> str:
+    if divided.study is None or model.record is None:
+        return ""
+    if divided.study.fingerprint != model.record.fingerprint:
+        return (
+            "the study's data has changed since: the model may have been trained on some of these "
+            "images"
+        )
+    if name in model.record.trained_on:
+        return f"the model was trained on these images ({name}): it knows others less well"
+    if name == "val":
+        return f"the model was chosen by these images ({name}): it may know others less well"
+    return ""
+
+
+def _divided(model: Model, place: Path, split: str | None) -> _Divided:
     """Return the classes of a data set, and its splits."""
     target, suffix, base = model.task.target, place.suffix.lower(), place.parent
     if place.is_file() and suffix in _STUDIES:
         listing = data.scan(spec.load(place).data, target=target, base=base)
-        return listing.classes, dict(listing.splits)
+        is_own = model.record is not None and model.record.fingerprint == listing.fingerprint
+        return _Divided(listing.classes, dict(listing.splits), listing if is_own else None)
     if place.is_dir():
         return _folder(place, split, target)
     source: Any = None
@@ -135,22 +190,26 @@ def _parts(
             "name one of these",
         )
     found = data.find(source, target=target, base=base)
-    return found.classes, dict(found.parts)
+    return _Divided(found.classes, dict(found.parts))
 
 
-def _folder(root: Path, split: str | None, target: Any) -> tuple[tuple[str, ...], dict[str, Items]]:
+def _folder(root: Path, split: str | None, target: Any) -> _Divided:
     """Return class folders: of one split where they are divided, else all of them."""
-    there = sorted(path.name for path in root.iterdir() if path.is_dir())
+    there = sorted(path.name for path in root.iterdir() if path.is_dir() and _is_shown(path))
     divided = {SPLIT_NAMES[name]: root / name for name in there if name in SPLIT_NAMES}
     is_divided = bool(divided) and ("train" in divided or len(divided) == len(there))
     if not is_divided:
         found = data.find(FolderData(kind="folder", path="."), target=target, base=root)
-        return found.classes, {"all": found.parts["train"]} if split is None else {}
+        return _Divided(found.classes, {"all": found.parts["train"]} if split is None else {})
     name = split or "test"
     if name not in divided:
-        return (), dict.fromkeys(divided, Items([], np.zeros(0, np.int64)))
+        return _Divided((), dict.fromkeys(divided, Items([], np.zeros(0, np.int64))))
     found = data.find(FolderData(kind="folder", path="."), target=target, base=divided[name])
-    return found.classes, {name: found.parts["train"]}
+    return _Divided(found.classes, {name: found.parts["train"]})
+
+
+def _is_shown(folder: Path) -> bool:
+    return not folder.name.startswith((".", "__"))
 
 
 def _table(model: Model, place: Path) -> CsvData:
@@ -169,8 +228,11 @@ def _table(model: Model, place: Path) -> CsvData:
     return CsvData(kind="csv", path=place.name, **named)
 
 
-def _whole(parts: dict[str, Items]) -> str:
+def _whole(divided: _Divided) -> str:
     """Return the split that is meant where none is named."""
+    parts = divided.parts
+    if divided.study is not None and "test" not in parts:
+        return "val"
     if "test" in parts or len(parts) > 1:
         return "test"
     return next(iter(parts), "test")

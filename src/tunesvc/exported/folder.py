@@ -96,7 +96,7 @@ def write(
         StorageError: it cannot be written.
     """
     check_place(directory, force=force)
-    with place.replaced(directory) as draft:
+    with place.replaced(directory, force=force) as draft:
         weights = safetensors.torch.save(_copied(module.state_dict()))
         (draft / WEIGHTS).write_bytes(weights)
         if record is not None:
@@ -127,7 +127,8 @@ def _placed(record: Record, directory: Path, starts: Mapping[int, Start]) -> Rec
         run.model_copy(update={"has_start": number in starts})
         for number, run in enumerate(record.runs)
     )
-    return record.model_copy(update={"base": Path(near).as_posix(), "runs": runs})
+    placed = {"base": Path(near).as_posix(), "base_then": str(base), "runs": runs}
+    return record.model_copy(update=placed)
 
 
 def _named(starts: Mapping[int, Start]) -> dict[str, Tensor]:

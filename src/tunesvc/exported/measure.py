@@ -57,6 +57,7 @@ class Evaluation:
         points: (N, 2) float32, the true and the predicted number; None where there are classes.
         images: that were measured.
         skipped: those that could not be read: names and reasons.
+        remark: what should be known of these images, in words; "": nothing.
     """
 
     metrics: Mapping[str, Measured]
@@ -65,11 +66,13 @@ class Evaluation:
     points: NDArray[np.float32] | None
     images: int
     skipped: tuple[tuple[str, str], ...] = ()
+    remark: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return plain data."""
         told: dict[str, Any] = {
             "images": self.images,
+            "remark": self.remark,
             "metrics": {name: found.as_json() for name, found in self.metrics.items()},
         }
         if self.confusion is not None:
@@ -136,7 +139,7 @@ def measure(
 
 def _interval(value: float, drawn: Sequence[float]) -> Measured:
     known = [each for each in drawn if isfinite(each)]
-    if len(known) < _FEWEST // 2 or min(known) == max(known):
+    if not isfinite(value) or len(known) < _FEWEST // 2 or min(known) == max(known):
         return Measured(value, None, None, "none")
     low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Measured(value, float(low), float(high), "bootstrap")

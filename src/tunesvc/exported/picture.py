@@ -125,12 +125,12 @@ def _matrix(evaluation: Evaluation, title: str) -> Drawing:
 
 
 def _scatter(evaluation: Evaluation, title: str) -> Drawing:
-    """A dot for each image; the line is where both numbers are the same."""
-    points = evaluation.points
-    assert points is not None
+    """A dot for each image with numbers; the line is where both are the same."""
+    assert evaluation.points is not None
+    points = evaluation.points[np.isfinite(evaluation.points).all(axis=1)]
     left, top = 86.0, 44.0
     drawing = Drawing(left + _SIDE + 30, top + _SIDE + 64, title)
-    low, high = float(points.min()), float(points.max())
+    low, high = (float(points.min()), float(points.max())) if len(points) else (0.0, 1.0)
     span = (high - low) or 1.0
 
     def across(value: float) -> float:

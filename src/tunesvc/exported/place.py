@@ -5,8 +5,8 @@
 
 Why: 2026-11: everything is written and synced beside the place where it is to lie, then renamed.
 What is there already is exchanged with it in one step where the system can do that (Linux); else
-it is put aside for the moment between two renames. A process that is killed leaves a draft, which
-the next one deletes when it is a day old.
+it is put aside (….part-…-old) for the moment between two renames. A process that is killed leaves
+a draft, which the next one deletes when it is a day old; what was put aside goes back.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from pathlib import Path
 from tunesvc.errors import StorageError, UsageError
 
 _STALE_SECONDS = 24 * 3600
+_ASIDE = "-old"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux's fcntl.h and fs.h
 
 
 def check(directory: Path, *, is_ours: Callable[[Path], bool], force: bool) -> None:
-    """See that a folder may be written there.
+    """See that a folder may be written there; one that a killed process put aside goes back first.
 
     Args:
         is_ours: whether a folder is one that `force` may replace.
@@ -37,6 +38,7 @@ def check(directory: Path, *, is_ours: Callable[[Path], bool], force: bool) -> N
     Raises:
         UsageError: something else is there.
     """
+    _restore(directory.resolve())
     if not os.path.lexists(directory) or _is_empty(directory):
         return
     if not is_ours(directory):
@@ -58,12 +60,16 @@ def _is_empty(directory: Path) -> bool:
 
 
 @contextmanager
-def replaced(directory: Path) -> Iterator[Path]:
+def replaced(directory: Path, *, force: bool) -> Iterator[Path]:
     """Lend an empty folder that takes the place of another, if any, when the block ends.
 
     What the block raises passes, and nothing has changed then.
 
+    Args:
+        force: replace what is there; else an empty folder only.
+
     Raises:
+        UsageError: something is there.
         StorageError: the disk is full, or the folder cannot be written to.
     """
     target = directory.resolve()
@@ -74,7 +80,7 @@ def replaced(directory: Path) -> Iterator[Path]:
         draft.mkdir()
         yield draft
         sync(draft)
-        _move(draft, target)
+        _move(draft, target, force=force)
         _sync_names(target.parent)
     except OSError as error:
         raise StorageError(
@@ -106,19 +112,35 @@ def _sync_names(folder: Path) -> None:
         os.close(number)
 
 
-def _move(draft: Path, target: Path) -> None:
-    """Rename; what was there is left under the draft's name."""
-    if not os.path.lexists(target) or _is_empty(target):
+def _move(draft: Path, target: Path, *, force: bool) -> None:
+    """Rename; what was there, if it may be replaced, is left under the draft's name, or deleted."""
+    if force and os.path.lexists(target):
+        if not _exchange(draft, target):
+            _put_in_place(draft, target)
+        return
+    try:
         draft.rename(target)
-    elif not _exchange(draft, target):
-        aside = draft.with_name(f"{draft.name}-old")
-        target.rename(aside)
-        try:
-            draft.rename(target)
-        except OSError:
-            aside.rename(target)
+    except OSError as error:
+        if not os.path.lexists(target):
             raise
-        shutil.rmtree(aside, ignore_errors=True)
+        raise UsageError(
+            f"{target}: something has appeared there meanwhile",
+            error.strerror or str(error),
+            "name another folder",
+        ) from error
+
+
+def _put_in_place(draft: Path, target: Path) -> None:
+    """Rename both; whatever ends it between, what was there goes back."""
+    aside = draft.with_name(f"{draft.name}{_ASIDE}")
+    try:
+        target.rename(aside)
+        draft.rename(target)
+    finally:
+        if not os.path.lexists(target):
+            aside.rename(target)
+        elif not os.path.lexists(draft):
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -137,12 +159,24 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def _tidy(target: Path) -> None:
-    """Delete what killed processes left long ago."""
+    """Delete drafts that killed processes left long ago; never what they had put aside."""
     latest = time.time() - _STALE_SECONDS
-    for draft in target.parent.glob(f".{_escaped(target.name)}.part-*"):
+    for draft in _left(target):
         with suppress(OSError):
-            if draft.stat().st_mtime < latest:
+            if not draft.name.endswith(_ASIDE) and draft.stat().st_mtime < latest:
                 shutil.rmtree(draft, ignore_errors=True)
+
+
+def _restore(target: Path) -> None:
+    """Put back what a killed process had put aside, where its place is free."""
+    for aside in _left(target):
+        with suppress(OSError):
+            if aside.name.endswith(_ASIDE) and not os.path.lexists(target):
+                aside.rename(target)
+
+
+def _left(target: Path) -> list[Path]:
+    return sorted(target.parent.glob(f".{_escaped(target.name)}.part-*"))
 
 
 def _escaped(name: str) -> str:

@@ -102,6 +102,7 @@ class Record(_Told):
         spec: the study file as it is stored.
         base: folder that the study file's relative paths start from; in the file relative to the
             exported folder.
+        base_then: the same folder, absolute, as it was when the model was written.
         made: one trial's model; trained again, on more images; or the mean of several trials'.
         trained_on: splits.
         metric: the objective.
@@ -121,6 +122,7 @@ class Record(_Told):
     digest: str
     spec: Mapping[str, Any]
     base: str = "."
+    base_then: str = ""
     made: Literal["trial", "refit", "soup"] = "trial"
     trained_on: tuple[str, ...] = ("train",)
     metric: str

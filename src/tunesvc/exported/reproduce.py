@@ -17,19 +17,18 @@ from statistics import NormalDist
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from tunesvc import data, places, train
 from tunesvc.data import Listing
 from tunesvc.errors import DataError, UsageError
-from tunesvc.exported import training
+from tunesvc.exported import sources, training
 from tunesvc.exported.compared import Compared, EpochCompared, Reproduction
 from tunesvc.exported.description import task_of
 from tunesvc.exported.folder import STUDY, Folder, read, start, tensors
 from tunesvc.exported.record import Record, TrainingRun
 from tunesvc.spec import DataSpec
-from tunesvc.train import Placement, Run, statistics
+from tunesvc.train import Placement, Run
 
 _LEVEL = 0.95
 
@@ -71,9 +70,11 @@ class _Again:
         self.folder, self.record = folder, _record(folder)
         self.placement, self.cache = placement, cache
         self.task = task_of(folder.description)
-        self.base = _base(folder, self.record)
-        self.data, data_base = _data(self.record, data_path, self.base)
-        self.listing = data.scan(self.data, target=self.task.target, base=data_base)
+        self.data = sources.data_of(self.record)
+        if data_path is not None:
+            self.data = _moved(self.data, data_path)
+        self.base = sources.base(folder.path, self.record, data=None if data_path else self.data)
+        self.listing = data.scan(self.data, target=self.task.target, base=self.base)
         _check_classes(folder, self.listing)
         self.same_weights = True
 
@@ -87,8 +88,7 @@ class _Again:
                 on_epoch(epoch)
             states.append(_state(training_run))
         if len(states) > 1:
-            training_run.module.load_state_dict(training.average(states))
-            statistics.refresh(training_run, statistics.differing(states))
+            training.blend(training_run, states)
         record = self.record
         return Reproduction(
             record.metric,
@@ -137,29 +137,12 @@ def _record(folder: Folder) -> Record:
     return folder.record
 
 
-def _base(folder: Folder, record: Record) -> Path:
-    """Return where the study file lay; the working folder where that is gone."""
-    base = (folder.path.resolve() / record.base).resolve()
-    return base if base.is_dir() else Path.cwd()
-
-
-def _data(record: Record, path: Path | None, base: Path) -> tuple[DataSpec, Path]:
-    """Return the study's data, as it lies now, and what its relative path starts from."""
-    try:
-        told: DataSpec = TypeAdapter(DataSpec).validate_python(record.spec.get("data"))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(
-            f"the study's data cannot be understood: {first['msg']}",
-            "study.json was written by another version of tunesvc",
-            "install that version (requirements.txt beside the model names it)",
-        ) from error
-    if path is None:
-        return told, base
-    where = next(iter(sorted(told.where & {"path", "root"})), None)
+def _moved(told: DataSpec, path: Path) -> DataSpec:
+    """Return the same data, lying elsewhere."""
+    where = sources.key(told)
     if where is None:
         raise UsageError(f"the study's data ({told.kind}) lies nowhere: leave --data out")
-    return told.model_copy(update={where: str(path.resolve())}), base
+    return told.model_copy(update={where: str(path.resolve())})
 
 
 def _check_classes(folder: Folder, listing: Listing) -> None:

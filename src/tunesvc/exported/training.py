@@ -26,7 +26,7 @@ from tunesvc.exported.folder import Start
 from tunesvc.exported.record import TrainingRun
 from tunesvc.spec import DataSpec, TrialConfig
 from tunesvc.tasks import Task
-from tunesvc.train import Placement, Run, Shared
+from tunesvc.train import Placement, Run, Shared, statistics
 from tunesvc.train.heads import job_of, stack_of
 
 
@@ -170,3 +170,14 @@ def average(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         else value.clone()
         for name, value in first.items()
     }
+
+
+def blend(run: Run, states: Sequence[Mapping[str, Tensor]]) -> None:
+    """Have the model of a run be the mean of several, with batch-norm statistics of its own.
+
+    Why: 2026-11: what a run keeps of its frozen stages' outputs is of its own model's, and would be
+    taken for the mean's.
+    """
+    run.module.load_state_dict(average(states))
+    run.inputs.frozen, run.inputs.outputs = 0, None
+    statistics.refresh(run, statistics.differing(states))
