@@ -160,7 +160,7 @@ def test_up_to_the_end_with_an_interruption(study: Path) -> None:
     first = started("up", study, "--until-done", "--no-dashboard")
     wait_for(first, r"^[1-9]/8 trials")
     first.send_signal(signal.SIGINT)
-    out, _ = first.communicate(timeout=60)
+    out, _ = first.communicate(timeout=300)
     assert first.returncode == 130, out
     assert "the same command continues:  tunesvc up '" in out
     assert status()["trials"]["running"] == 0
@@ -240,7 +240,7 @@ def test_pause_gives_back_and_resume_goes_on(
 ) -> None:
     """A running trial is given back within an epoch; it goes on with no epoch repeated."""
     assert "1 running trial is being given back" in say(capsys, "pause", "tiny")
-    until(lambda: now(stored).trials["waiting"] == 1, 10)
+    until(lambda: now(stored).trials["waiting"] == 1, 60)
     assert "paused already" in say(capsys, "pause", "tiny")
     assert " idle " in say(capsys, "workers")
     before = epochs(stored)
@@ -265,7 +265,7 @@ def test_stop_reaches_every_host(
         said = say(capsys, "stop", "tiny")
         assert f"told worker {far.pid} on " in said
         assert "to leave tiny within an epoch" in said
-        assert far.wait(timeout=10) == 0
+        assert far.wait(timeout=60) == 0
         assert (now(stored).trials["running"], now(stored).trials["waiting"]) == (0, 1)
         assert "nothing to stop" in say(capsys, "stop", "tiny")
     finally:
@@ -289,7 +289,7 @@ def test_stop_without_a_database(
     held = subprocess.Popen([sys.executable, "-c", code])
     until(processes.running)
     said = say(capsys, "stop", "tiny")
-    assert held.wait(timeout=10) == -signal.SIGTERM
+    assert held.wait(timeout=60) == -signal.SIGTERM
     assert f"asked worker {held.pid} to stop" in said
     assert "other hosts were not told: Postgres cannot be reached" in said
 
@@ -504,11 +504,11 @@ def test_stop_reaches_a_dashboard(study: Path) -> None:
     """One that nobody else stops; `stop STUDY` leaves it alone."""
     served = started("dashboard")
     wait_for(served, "http://")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while f"asked dashboard {served.pid}" not in (said := tunesvc("stop")):
         assert time.monotonic() < deadline, said
         time.sleep(0.2)
-    served.communicate(timeout=30)
+    served.communicate(timeout=120)
     assert served.returncode == 130
 
 
@@ -530,7 +530,7 @@ main()
 
 def test_dashboard_hears_a_signal_in_a_library_that_catches_everything() -> None:
     """It ends all the same."""
-    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, timeout=300)
     assert done.returncode == 130
 
 
@@ -663,7 +663,7 @@ def test_check_counts_the_defaults(study: Path, capsys: pytest.CaptureFixture[st
 def test_new_study_asks_at_a_terminal(study: Path, flower_folder: Path) -> None:
     """What the command line leaves out is asked for; an empty answer takes the preset's."""
     asked = pexpect.spawn(
-        sys.executable, ["-m", "tunesvc", "new-study", "--no-check"], timeout=60, encoding="utf-8"
+        sys.executable, ["-m", "tunesvc", "new-study", "--no-check"], timeout=300, encoding="utf-8"
     )
     for question, answer in (
         ("Folder of images", str(flower_folder)),
@@ -709,13 +709,27 @@ def test_a_password_is_seen_nowhere(
     line = wait_for(running, r"^[1-9]/8 trials")
     seen = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
     running.send_signal(signal.SIGTERM)
-    out, _ = running.communicate(timeout=60)
+    out, _ = running.communicate(timeout=300)
     logs = Path(os.environ["TUNESVC_HOME"], "logs").glob("tiny-*.log")
     texts = [line, out, seen, tunesvc("status", "tiny", "--json"), tunesvc("doctor")]
     texts += [log.read_text() for log in logs]
     with admin.execution_options(isolation_level="AUTOCOMMIT").connect():
         assert not any(secret in words for words in texts)
-    deadline = time.monotonic() + 10
-    while subprocess.run(["pgrep", "-f", "study tiny"], capture_output=True).stdout:
+    deadline = time.monotonic() + 60
+    while any(map(is_ours, found("study tiny"))):
         assert time.monotonic() < deadline, "a worker is left over"
         time.sleep(0.2)
+
+
+def found(words: str) -> list[str]:
+    """Return the ids of processes whose command line has these words."""
+    return subprocess.run(["pgrep", "-f", words], capture_output=True, text=True).stdout.split()
+
+
+def is_ours(pid: str) -> bool:
+    """Whether a process has the home of this run of the tests: another may be at work beside."""
+    try:
+        environment = Path("/proc", pid, "environ").read_bytes()
+    except OSError:
+        return not Path("/proc/self").exists()
+    return os.environ["TUNESVC_HOME"].encode() in environment

@@ -43,7 +43,7 @@ def folder(tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def run(command: list[str]) -> str:
     """Run a command; return what it printed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, f"{command[-1]}\n{done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout

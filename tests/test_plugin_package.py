@@ -52,7 +52,7 @@ def python(path: str, *arguments: object, code: int = 0) -> str:
         [sys.executable, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         env=environment,
     )
     assert done.returncode == code, done.stdout + done.stderr

@@ -16,7 +16,7 @@ import pandas as pd
 
 from tunesvc import plugins, results
 from tunesvc import study as studies
-from tunesvc.analysis.feasible import COSTS, feasible
+from tunesvc.analysis.feasible import COSTS, RATES, feasible
 from tunesvc.analysis.table import Trials
 from tunesvc.errors import StudyError, UnknownNameError, UsageError, suggest
 from tunesvc.spec import KNOBS, Knobs, Scalar, StudySpec
@@ -39,8 +39,10 @@ class Best:
         validation: every metric on the validation split after the last epoch.
         test: the same of the test split; None while the trial was not scored on it.
         costs: what is known of `params_m`, `trainable_m` (millions), `flops_g` (10⁹ operations of
-            one image's forward pass), `size_mb`, `infer_memory_mb`, `train_memory_mb` (MiB),
-            `latency_ms`, `latency_p95_ms` (of one image), `epoch_seconds` and `seconds`.
+            one image's forward pass), `size_mb`, `size_bf16_mb`, `size_int8_mb`,
+            `infer_memory_mb`, `train_memory_mb` (MiB), `latency_ms`, `latency_p95_ms` (of one
+            image), `batch_latency_ms`, `batch_latency_p95_ms`, `images_per_second`, `energy_j` (of
+            one image), `epoch_seconds` and `seconds`.
     """
 
     study: str
@@ -128,8 +130,11 @@ class Study:
             validation_METRIC       of each of the task's metrics, after the last epoch
             params_m, trainable_m   parameters of the model, and those trained, in millions
             flops_g     operations of one image's forward pass, 10⁹ (a multiply-add counts as two)
-            size_mb     of the model's file in float32, MiB
+            size_mb, size_bf16_mb, size_int8_mb     of the model's file, MiB
             latency_ms, latency_p95_ms  of one image's inference: median, 95th percentile
+            batch_latency_ms, batch_latency_p95_ms  the same of a batch (8 images on a CPU, else 32)
+            images_per_second   of inference in such batches
+            energy_j    of one image's inference in them, where the device counts it
             infer_memory_mb     one image's inference, train_memory_mb  training: peaks, MiB
             epoch_seconds       of one epoch, seconds   of the whole trial: wall time
             started, ended      UTC
@@ -173,7 +178,7 @@ class Study:
 
         Args:
             costs: columns of `trials_frame` that are the better the smaller, with their units in
-                their names; none: `latency_ms` and `params_m`.
+                their names, or `images_per_second`; none: `latency_ms` and `params_m`.
 
         Raises:
             UnknownNameError: that is not a cost.
@@ -182,7 +187,10 @@ class Study:
             if name not in COSTS:
                 raise UnknownNameError(f"{name!r} is not a cost", suggest(name, COSTS))
         table = results.trials(self._open())
-        caps = [Cap(name, "<=", inf) for name in costs or _FRONT]
+        caps = [
+            Cap(name, ">=", -inf) if name in RATES else Cap(name, "<=", inf)
+            for name in costs or _FRONT
+        ]
         front = [fit.trial for fit in feasible(table, caps).front]
         return _frame(table).loc[front]
 

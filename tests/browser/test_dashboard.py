@@ -36,14 +36,14 @@ def address(made: Study, storage_url: str) -> Iterator[str]:
     port = free_port(18080)
     command = [sys.executable, "-m", "tunesvc", "dashboard", "--port", str(port)]
     served = subprocess.Popen(command, env=os.environ | {VARIABLE: storage_url})
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not get_note(made.optuna(made.store.plain())):
         assert served.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)
     yield f"http://127.0.0.1:{port}"
     served.terminate()
-    assert served.wait(timeout=30) == 130
+    assert served.wait(timeout=120) == 130
 
 
 @pytest.fixture

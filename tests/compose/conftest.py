@@ -62,7 +62,7 @@ def service(image: None) -> Iterator[Project]:
 def small(service: Project) -> Story:
     """The study `small`, run to its end: a worker was killed in the middle of a trial, and Postgres
     while both were at work."""
-    service.tunesvc(*ordered("small", trials=TRIALS, epochs=8, seconds=8))
+    service.tunesvc(*ordered("small", trials=TRIALS, epochs=24, seconds=8))
     wait_until(lambda: _killed_at_work(service))
     before = ended(service, "small")
     service.kill(service.ids("postgres")[0])

@@ -73,15 +73,16 @@ def kept(project: Project) -> dict[str, str]:
 
 def test_a_stopped_worker_gives_its_trial_back(service: Project, small: Story) -> None:
     """`docker compose stop` ends it with exit code 0; its trial waits, and goes on in another."""
-    service.tunesvc(*ordered("stopped", trials=4, epochs=60))
+    service.tunesvc(*ordered("stopped", trials=4, epochs=120))
     held = "SELECT count(*) FROM tunesvc.lease WHERE epoch > 0 AND expires_at > now()"
     wait_until(lambda: int(service.sql(held)) > 0)
     begun = running(service, "stopped")
     service.compose("stop", "worker")
     assert [each["State"]["ExitCode"] for each in service.inspected("worker")] == [0, 0]
     assert service.sql(held) == "0"
-    assert running(service, "stopped") == begun > 0
-    assert ended(service, "stopped") + begun <= 4
+    assert running(service, "stopped") > 0
+    # Until the signal came trials may have ended, and others begun.
+    assert begun <= ended(service, "stopped") + running(service, "stopped") <= 4
     service.up("--scale=worker=2")
     wait_until(lambda: ended(service, "stopped") == 4 and running(service, "stopped") == 0)
     takeovers = service.sql(

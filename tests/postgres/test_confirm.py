@@ -479,7 +479,7 @@ def test_a_killed_command_goes_on(store: Store, tmp_path: Path, command: Command
     killed.kill()
     killed.communicate()
     with served(store, "digits.confirm"):
-        told, errors = command(*order, "--no-worker", "--json").communicate(timeout=240)
+        told, errors = command(*order, "--no-worker", "--json").communicate(timeout=600)
     outcome = json.loads(told or f'"{errors}"')
     trials = ended(confirm.companion(made) or made)
     assert once(trials) == set(runs(made))
@@ -497,7 +497,7 @@ def test_ctrl_c_stops_cleanly(store: Store, tmp_path: Path, command: Command) ->
     begun = command("confirm", "digits", "--workers", "1")
     wait_for(lambda: (h := confirm.companion(made)) and study.status(h).trials["running"])
     begun.send_signal(signal.SIGINT)
-    told, errors = begun.communicate(timeout=240)
+    told, errors = begun.communicate(timeout=600)
     assert begun.returncode == 130, told + errors
     assert "the same command continues" in errors
     assert "Traceback" not in errors
@@ -512,7 +512,7 @@ def test_no_worker_is_started_where_one_serves_it(
     begun = command("confirm", "digits", "--top", "1", "--seeds", "2", "--no-worker")
     wait_for(lambda: confirm.companion(made))
     with served(store, "digits.confirm"):
-        told, errors = begun.communicate(timeout=240)
+        told, errors = begun.communicate(timeout=600)
     assert begun.returncode == 0, errors
     assert "tunesvc worker --study digits.confirm" in errors
     assert "started here" not in told + errors
@@ -616,11 +616,11 @@ def add(made: Study, value: float, params: dict[str, Any], kinds: dict[str, Any]
 
 
 def wait_for(happens: Callable[[], object]) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         if happens():
             return
         time.sleep(0.1)
-    raise AssertionError("it did not happen within two minutes")
+    raise AssertionError("it did not happen within ten minutes")
 
 
 @pytest.fixture(autouse=True)

@@ -263,12 +263,12 @@ def test_a_slow_first_epoch_ends_no_trial_that_is_taken_over(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half of a trial says nothing of the whole: it is judged at its beginning and at its end."""
-    made = make(constraints={"epoch_seconds": "<= 1"}, budget={"trials": 1, "epochs": 6})
+    made = make(constraints={"epoch_seconds": "<= 10"}, budget={"trials": 1, "epochs": 6})
     note, tick = Attempt.note, Attempt.tick
 
     def disturbed(self: Attempt, epoch: Epoch) -> None:
         is_first = epoch.index == 0
-        note(self, replace(epoch, seconds={**epoch.seconds, "train": 2.5}) if is_first else epoch)
+        note(self, replace(epoch, seconds={**epoch.seconds, "train": 25.0}) if is_first else epoch)
 
     def killed(self: Attempt) -> None:
         if len(self.history) == 2:
@@ -486,7 +486,7 @@ def test_the_best_that_fits_is_found(make: Make, monkeypatch: pytest.MonkeyPatch
         "search",
         sampler={"kind": "tpe", "n_startup_trials": 12},
         constraints={"trainable_m": f"<= {cap:.4f}"},
-        **same | {"budget": {"trials": 45, "epochs": 2}},
+        **same | {"budget": {"trials": 70, "epochs": 2}},  # 45 miss it with one seed in ten
     )
     found = work(made)
     lost = [t for t in found if not study.is_feasible(t)]

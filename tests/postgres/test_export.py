@@ -542,9 +542,9 @@ def test_killed_in_the_middle_it_leaves_no_folder(
                 if line.startswith("model.pt2"):
                     process.send_signal(number)
                     break
-            assert process.wait(timeout=120) == code, process.stdout.read()
+            assert process.wait(timeout=600) == code, process.stdout.read()
         assert not out.exists()
     assert (
-        subprocess.run(command, env=environment, capture_output=True, timeout=200).returncode == 0
+        subprocess.run(command, env=environment, capture_output=True, timeout=600).returncode == 0
     )
     assert exported.load(out).record is not None

@@ -321,7 +321,7 @@ def _read(arguments: tuple[str, int]) -> int:
     with open_store(arguments[0]) as store:
         study_id = store.history.get_study_id_from_name("s")
         known: dict[int, str] = {}
-        deadline, reading = time.monotonic() + 60, 0
+        deadline, reading = time.monotonic() + 300, 0
         while time.monotonic() < deadline:
             reading += 1
             trials = store.history.get_all_trials(study_id, deepcopy=False)

@@ -492,9 +492,9 @@ def test_a_worker_that_stands_still_is_not_well(
     """Stopped, it says so in one sentence; woken up, it is well again; gone, nobody is."""
     assert health("worker").returncode == 1
     worker = begin(store.url)
-    until(60, lambda: bool(leases.workers(store.engine)))
+    until(300, lambda: bool(leases.workers(store.engine)))
     assert health("worker").returncode == 0
-    until(20, lambda: not processes.unwell("worker", 3))
+    until(60, lambda: not processes.unwell("worker", 3))
     worker.send_signal(signal.SIGSTOP)
     until(20, lambda: bool(processes.unwell("worker", 3)))
     still = health("worker", "--seconds", "3")
@@ -503,7 +503,7 @@ def test_a_worker_that_stands_still_is_not_well(
     assert len(still.stderr.splitlines()) == 1
     assert health("worker").returncode == 0  # a minute is allowed
     worker.send_signal(signal.SIGCONT)
-    until(20, lambda: not processes.unwell("worker", 3))
+    until(60, lambda: not processes.unwell("worker", 3))
     worker.kill()
     worker.wait()
     assert health("worker").stderr.startswith("no worker runs here")
@@ -516,7 +516,7 @@ def test_a_worker_that_waits_for_postgres_is_well(
     """It is patient on purpose: every try that fails shows life."""
     with server.using(place) as url, open_store(url.render_as_string(False)) as store:
         worker = begin(store.url)
-        until(60, lambda: bool(leases.workers(store.engine)))
+        until(300, lambda: bool(leases.workers(store.engine)))
         kill(place)
         assert worker.stderr is not None
         until(60, lambda: "cannot be reached; trying" in worker.stderr.readline())

@@ -213,7 +213,7 @@ def test_killed_in_the_middle(store: Store) -> None:
             SELECT pid FROM pg_stat_activity
             WHERE wait_event_type = 'Lock' AND query ~ 'CREATE SEQUENCE tunesvc'
         """
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not (found := sql(store.engine, waiting)):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -252,15 +252,35 @@ def test_the_front_is_kept_beside_the_best(store: Store, own: Path) -> None:
     assert len(there) > 1
 
 
+# A worker whose trials do not end: whenever it is killed, that is in the middle of one.
+HANGING = """
+import time
+from tunesvc import train
+from tunesvc.cli import main
+
+fit = train.fit
+
+def hanging(training, tick):
+    for epoch in fit(training, tick):
+        yield epoch
+        while epoch.index == 3:
+            tick()
+            time.sleep(0.05)
+
+train.fit = hanging
+main()
+"""
+
+
 def test_a_killed_worker_s_trial_has_every_value(store: Store, own: Path) -> None:
     """kill -9 in the middle; the next worker tells all objectives, as if nothing had happened."""
     changed = {"budget": {"trials": 2, "epochs": 12}, "ask_ahead": False,
                "leases": {"seconds": 2}}  # fmt: skip
     made = stored(store, own, **changed)
-    command = [sys.executable, "-m", "tunesvc", "worker", "--study", made.name, "--device", "cpu"]
+    command = [sys.executable, "-c", HANGING, "worker", "--study", made.name, "--device", "cpu"]
     environment = os.environ | {"TUNESVC_STORAGE": store.url}
     first = subprocess.Popen([*command, "--until-done"], env=environment)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (seen := trials(made)) or len(seen[0].intermediate_values) < 2:
         assert first.poll() is None
         assert time.monotonic() < deadline

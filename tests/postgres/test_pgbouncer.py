@@ -72,7 +72,7 @@ max_client_conn = 200
         assert PROGRAM is not None
         command = [PROGRAM, "-q", *(["-u", owner] if os.getuid() == 0 else []), str(ini)]
         self._process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -83,7 +83,7 @@ max_client_conn = 200
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def _work(url: str) -> int:

@@ -34,6 +34,8 @@ COLUMNS = {
         "latency_p95_ms",
         "latency_on",
         "latency_quiet",
+        *("size_bf16_mb", "size_int8_mb", "batch_latency_ms", "batch_latency_p95_ms"),
+        *("batch_quiet", "images_per_second", "energy_j"),
         "pretrained",
         "feasible",
     ),
@@ -127,6 +129,14 @@ def test_every_column_of_real_trials(store: Store, tmp_path: Path) -> None:
         assert row["size_mb"] == described["size_mb"] > row["parameters"] * 4 / 2**20
         assert row["infer_memory_mb"] == described["infer_memory_mb"] > row["size_mb"] * 0.9
         assert 0 < row["latency_ms"] == latency["ms"] <= row["latency_p95_ms"] == latency["p95_ms"]
+        batch = described["batch_latency"]
+        assert 0 < row["batch_latency_ms"] == batch["ms"] <= row["batch_latency_p95_ms"]
+        assert row["images_per_second"] == pytest.approx(8000 / batch["ms"])
+        assert (batch["batch"], latency["batch"]) == (8, 1)
+        assert row["size_bf16_mb"] == described["size_bf16_mb"]
+        assert row["size_int8_mb"] == described["size_int8_mb"]
+        assert max(row["size_bf16_mb"], row["size_int8_mb"]) < row["size_mb"]
+        assert math.isnan(row["energy_j"])  # nobody counts it on a CPU
         assert row["latency_on"].endswith(f", float32, threads: {latency['threads']}")
         assert [row[f"metric:{name}"] for name in ("accuracy", "f1")] == [
             last["accuracy"],

@@ -138,7 +138,7 @@ def test_a_paused_study_gets_its_trial_back(desk: Desk, monkeypatch: pytest.Monk
 
 def wait_for(condition: Callable[[], Any]) -> None:
     """Wait until something is true."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -27,7 +27,7 @@ def chromium() -> Iterator[Browser]:
     with api.sync_playwright() as playwright:
         # Without its sandbox, for root may not have one; it opens pages of our own only.
         arguments = ["--no-sandbox", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=120_000)
         yield browser
         browser.close()
 
@@ -39,6 +39,7 @@ def view(chromium: Browser) -> Iterator[Open]:
 
     def opened(address: str | Path, width: int = 1100, **how: Any) -> Page:
         context = chromium.new_context(viewport={"width": width, "height": 900}, **how)
+        context.set_default_timeout(120_000)  # a page draws for long where others are at work
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda told: said.append(f"{told.type}: {told.text}"))

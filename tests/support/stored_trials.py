@@ -102,7 +102,8 @@ def _priced(label: str, device: str, slower: float) -> dict[str, object]:
     ms = LATENCY[label] * slower
     where = {"device_name": device, "precision": "float32", "threads": 1}
     told = {"ms": ms, "p95_ms": 2 * ms, "runs": 100, "quiet": slower == 1.0, **where}
-    return {**COSTS[label], "architecture": label, "latency": told}
+    batch = told | {"batch": 8, "ms": 4 * ms, "p95_ms": 8 * ms, "joules": 2 * ms}
+    return {**COSTS[label], "architecture": label, "latency": told, "batch_latency": batch}
 
 
 def _draw(rng: np.random.Generator, distribution: optuna.distributions.BaseDistribution) -> object:

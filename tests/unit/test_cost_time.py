@@ -187,7 +187,7 @@ def test_who_has_to_share_a_core_is_disturbed() -> None:
         with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as other:
             time.sleep(0.3)
             busy = cost.timed(lambda: sum(range(10**5)), seconds=1.0)
-            sleeping = cost.timed(lambda: time.sleep(0.1), seconds=0.5)
+            sleeping = cost.timed(lambda: time.sleep(0.3), seconds=1.0)
             other.kill()
     finally:
         os.sched_setaffinity(0, cores)

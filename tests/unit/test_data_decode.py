@@ -253,7 +253,7 @@ def test_the_next_images_are_decoded_while_some_are_written(
         8,
         on_corrupt="fail",
         cache=tmp_path,
-        tick=lambda: seen.append(is_ahead.wait(5)),
+        tick=lambda: seen.append(is_ahead.wait(60)),
     )
     assert seen == [True, True]
 
@@ -289,6 +289,6 @@ def test_two_processes_decode_once(tmp_path: Path) -> None:
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0, 0]
     assert made.value == 300

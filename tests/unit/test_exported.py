@@ -255,7 +255,7 @@ def test_killed_at_any_step_it_is_whole_or_not_there(tmp_path: Path) -> None:
     """
     program = Path(__file__).parents[1] / "support" / "killed_exports.py"
     command = [sys.executable, "-W", "ignore", str(program), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     seen: dict[tuple[str, str], list[str]] = {}
     for line in done.stdout.splitlines():

@@ -48,7 +48,7 @@ def imported(code: str) -> set[str]:
     """Return which of the heavy libraries a process has imported at the end of this code."""
     ending = "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run(
-        [sys.executable, "-c", code + ending], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code + ending], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.split()) & HEAVY
@@ -76,7 +76,7 @@ def mypy(code: str, folder: Path) -> str:
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--no-error-summary"]
     cache = ["--cache-dir", str(folder.parent / "mypy"), "--follow-imports=silent"]
     done = subprocess.run(
-        [*command, *cache, str(script)], capture_output=True, text=True, cwd=folder, timeout=300
+        [*command, *cache, str(script)], capture_output=True, text=True, cwd=folder, timeout=900
     )
     assert not done.stderr, done.stderr
     return done.stdout

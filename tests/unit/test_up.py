@@ -238,7 +238,7 @@ def test_workers_join_while_a_study_runs(
     packed = Packing([Room("cpu", "cpu", 2**20, context_mb=0.0, most=3)], lambda: up.look(made))
     notes: list[str] = []
     with up.Fleet(made.name, store.url, ["cpu"], None, BURIED.append, packed) as fleet:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while len(leases.workers(store.engine)) < 3:
             assert fleet.tend(notes.append)
             assert time.monotonic() < deadline
@@ -282,7 +282,7 @@ def test_the_next_free_port_is_taken() -> None:
 
 def wait_for_end(fleet: up.Fleet) -> None:
     """Tend until the workers have ended."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while fleet.tend():
         assert time.monotonic() < deadline
         time.sleep(0.1)

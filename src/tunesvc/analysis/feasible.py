@@ -42,12 +42,26 @@ COSTS: dict[str, tuple[str, float]] = {
     "trainable_m": ("trainable", 1e6),
     "flops_g": ("gflops", 1.0),
     "size_mb": ("size_mb", 1.0),
+    "size_bf16_mb": ("size_bf16_mb", 1.0),
+    "size_int8_mb": ("size_int8_mb", 1.0),
     "latency_ms": ("latency_ms", 1.0),
     "latency_p95_ms": ("latency_p95_ms", 1.0),
+    "batch_latency_ms": ("batch_latency_ms", 1.0),
+    "batch_latency_p95_ms": ("batch_latency_p95_ms", 1.0),
+    "images_per_second": ("images_per_second", 1.0),
+    "energy_j": ("energy_j", 1.0),
     "infer_memory_mb": ("infer_memory_mb", 1.0),
     "train_memory_mb": ("memory_mb", 1.0),
     "epoch_seconds": ("epoch_seconds", 1.0),
     "seconds": ("seconds", 1.0),
+}
+RATES = ("images_per_second",)  # the better the larger
+_TIMED = {  # those that hang on the device → whether nobody disturbed them
+    "latency_ms": "latency_quiet",
+    "latency_p95_ms": "latency_quiet",
+    "batch_latency_ms": "batch_quiet",
+    "batch_latency_p95_ms": "batch_quiet",
+    "images_per_second": "batch_quiet",
 }
 _METRIC, _OBJECTIVE = "metric:", "objective:"
 _DIGITS = 4  # of a loosened cap
@@ -252,16 +266,11 @@ def raised(cap: Cap, value: float) -> Cap:
 
 def devices(frame: pd.DataFrame, names: Sequence[str]) -> tuple[str, ...]:
     """Return the devices that trials' latencies were measured on, if one is among the names."""
-    if not _is_timed(names) or "latency_on" not in frame:
+    if _TIMED.keys().isdisjoint(names) or "latency_on" not in frame:
         return ()
     return tuple(sorted({str(each) for each in frame["latency_on"] if each}))
 
 
 def _disturbed(seen: _Seen, names: Sequence[str]) -> int:
-    if not _is_timed(names) or "latency_quiet" not in seen.frame:
-        return 0
-    return int((~seen.frame["latency_quiet"].astype(bool)).sum())
-
-
-def _is_timed(names: Sequence[str]) -> bool:
-    return any(name.startswith("latency_") for name in names)
+    columns = {_TIMED[name] for name in names if name in _TIMED} & set(seen.frame.columns)
+    return int((~seen.frame[sorted(columns)].astype(bool)).any(axis=1).sum()) if columns else 0

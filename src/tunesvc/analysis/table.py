@@ -69,11 +69,15 @@ class Trials:
             architecture    of the model; the backbone's label while unknown
             pretrained  whether it began from pretrained weights
             gflops      of one image's forward pass (a multiply-add counts as two), 1e9; NaN
-            size_mb     length of the model's file in float32, MiB; NaN while unknown
+            size_mb, size_bf16_mb, size_int8_mb     length of the model's file in float32 and in
+                        fewer bits, MiB; NaN while unknown, or where it has no such form
             infer_memory_mb     peak of one image's inference, reckoned, MiB; NaN while unknown
             latency_ms, latency_p95_ms  of one image's inference: median and 95th percentile; NaN
             latency_on  device, precision and threads that they were measured with, or ""
             latency_quiet   whether nobody else had the cores meanwhile
+            batch_latency_ms, batch_latency_p95_ms, batch_quiet     the same of a batch
+            images_per_second   of inference in batches; NaN while unknown
+            energy_j    of one image's inference in batches, J; NaN where nobody counts it
             memory_mb   peak of training, MiB; NaN while unknown
             memory_kind     whether that was "measured" or "estimated"; "" while unknown
             objective:NAME  of a study of several objectives: what the trial was told of each

@@ -5,7 +5,7 @@ no memory; sizes from writing a file to nowhere; times and energy from running i
 measured stands with its function.
 """
 
-from tunesvc.cost.costs import Costs, measure
+from tunesvc.cost.costs import Costs, batch_inference, measure
 from tunesvc.cost.counting import gflops, parameters, trainable
 from tunesvc.cost.ledger import RECKONED, Ledger
 from tunesvc.cost.memory import StepMemory, inference_memory_mb, memory_estimate_mb, step_memory
@@ -20,6 +20,7 @@ __all__ = [
     "Setting",
     "StepMemory",
     "Timing",
+    "batch_inference",
     "gflops",
     "inference",
     "inference_memory_mb",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from tunesvc.cost import energy
 from tunesvc.cost.counting import gflops, parameters, trainable
 from tunesvc.cost.memory import inference_memory_mb, step_memory
 from tunesvc.cost.meta import evaluating
 from tunesvc.cost.size import size_mb
-from tunesvc.cost.timing import Setting, inference, noise, training_step
+from tunesvc.cost.timing import Setting, Timing, inference, noise, training_step
 
 if TYPE_CHECKING:
     from tunesvc.backbones import Backbone
@@ -124,26 +125,29 @@ def _reckoned(backbone: Backbone, setting: Setting, batch_size: int) -> dict[str
 def _inferred(backbone: Backbone, setting: Setting, batch_size: int) -> dict[str, Any]:
     module, side = backbone.module, backbone.transform.crop
     one = inference(module, side, setting)
-    many = inference(module, side, setting, batch_size=batch_size)
+    many = batch_inference(module, side, setting, batch_size)
     return {
         "latency_ms": one.median_ms,
         "latency_p95_ms": one.p95_ms,
         "batch_latency_ms": many.median_ms,
         "batch_latency_p95_ms": many.p95_ms,
         "images_per_second": batch_size * 1e3 / many.median_ms,
-        "energy_j": _energy(backbone, setting, batch_size),
+        "energy_j": None if many.joules is None else many.joules / batch_size,
     }
 
 
-def _energy(backbone: Backbone, setting: Setting, batch_size: int) -> float | None:
-    module, device = backbone.module, setting.device
-    read = energy.meter(device)
+def batch_inference(module: nn.Module, side: int, setting: Setting, batch_size: int) -> Timing:
+    """Time `inference` of a batch, and count its joules where the device does."""
+    found = inference(module, side, setting, batch_size=batch_size)
+    read = energy.meter(setting.device)
     if read is None:
-        return None
-    images = noise(batch_size, backbone.transform.crop, setting)
+        return found
+    images = noise(batch_size, side, setting)
     with evaluating(module), torch.inference_mode(), setting.precision():
-        spent = energy.joules(lambda: module(images), read, lambda: torch.cuda.synchronize(device))
-    return spent / batch_size
+        spent = energy.joules(
+            lambda: module(images), read, lambda: torch.cuda.synchronize(setting.device)
+        )
+    return replace(found, joules=spent)
 
 
 def _trained(backbone: Backbone, setting: Setting, batch_size: int, images: int) -> dict[str, Any]:

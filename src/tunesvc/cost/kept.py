@@ -86,6 +86,8 @@ def _read(file: Path) -> Timing | None:
     try:
         stored = json.loads(file.read_text())["timing"]
         median, p95, waited = (float(stored[key]) for key in ("median_ms", "p95_ms", "waited"))
-        return Timing(median, p95, int(stored["runs"]), waited)
+        joules = stored.get("joules")
+        spent = None if joules is None else float(joules)
+        return Timing(median, p95, int(stored["runs"]), waited, spent)
     except (OSError, ValueError, KeyError, TypeError):
         return None

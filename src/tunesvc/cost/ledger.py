@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tunesvc.cost.counting import gflops, parameters
 from tunesvc.cost.memory import StepMemory, inference_memory_mb, step_memory
-from tunesvc.cost.size import size_mb
+from tunesvc.cost.size import Form, size_mb
 from tunesvc.cost.timing import Timing
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Ledger:
     """
 
     _gflops: dict[str, float | None] = field(default_factory=dict)
-    _sizes: dict[str, float | None] = field(default_factory=dict)
+    _sizes: dict[tuple[str, Form], float | None] = field(default_factory=dict)
     _inference: dict[str, float | None] = field(default_factory=dict)
     _timings: dict[str, Timing | None] = field(default_factory=dict)
     _steps: dict[tuple[str, frozenset[str]], StepMemory | None] = field(default_factory=dict)
@@ -40,9 +40,9 @@ class Ledger:
         """Return `gflops`; None where the model does not run on "meta"."""
         return _once(self._gflops, key, lambda: gflops(backbone))
 
-    def size_mb(self, key: str, backbone: Backbone) -> float | None:
-        """Return `size_mb` in float32; None where the model's state is more than tensors."""
-        return _once(self._sizes, key, lambda: size_mb(backbone.module))
+    def size_mb(self, key: str, backbone: Backbone, form: Form = "float32") -> float | None:
+        """Return `size_mb`; None where it does not apply, or the state is more than tensors."""
+        return _once(self._sizes, (key, form), lambda: size_mb(backbone.module, form))
 
     def inference_memory_mb(self, key: str, backbone: Backbone) -> float | None:
         """Return `inference_memory_mb` of one image; None where it does not run on "meta"."""

@@ -66,12 +66,14 @@ class Timing:
         runs: that count.
         waited: for a core, while others had it: seconds of all threads by those that the runs
             took; 0 where the system does not tell.
+        joules: of one run; None: nobody counted them.
     """
 
     median_ms: float
     p95_ms: float
     runs: int
     waited: float = 0.0
+    joules: float | None = None
 
     @property
     def is_quiet(self) -> bool:

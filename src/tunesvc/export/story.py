@@ -22,6 +22,8 @@ _COSTS = {  # of the trial's own facts → in words
     "parameters_trainable": "of them trained",
     "gflops": "GFLOPs an image (a multiply-add counts as two)",
     "size_mb": "file in float32, MiB",
+    "size_bf16_mb": "file in bfloat16, MiB",
+    "size_int8_mb": "file with linear layers in int8, MiB",
     "infer_memory_mb": "memory of one image's inference, MiB (reckoned)",
 }
 
@@ -74,12 +76,7 @@ def costs(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what the trial stored of its model's costs: what, how much, and where measured."""
     run, memory = told.get("run") or {}, told.get("memory") or {}
     rows = [_row(words, run.get(key)) for key, words in _COSTS.items()]
-    latency = run.get("latency") or {}
-    where = "{}, {}, threads: {}".format(
-        *(latency.get(key) for key in ("device_name", "precision", "threads"))
-    )
-    rows.append(_row("latency of one image, ms (median)", latency.get("ms"), where))
-    rows.append(_row("latency of one image, ms (95th percentile)", latency.get("p95_ms"), where))
+    rows += _latencies(run)
     device = f"{run.get('device_name')}, {run.get('precision')}"
     words = f"memory of training, MiB ({memory.get('kind')})"
     rows.append(_row(words, memory.get("mb"), device))
@@ -87,6 +84,27 @@ def costs(told: Mapping[str, Any]) -> list[dict[str, Any]]:
     phases = told.get("seconds") or {}
     rows.append(_row("the whole trial, s", sum(phases.values()) if phases else None, device))
     return [row for row in rows if row["value"] is not None]
+
+
+def _latencies(run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for told, of in ((run.get("latency"), "one image"), (run.get("batch_latency"), "a batch")):
+        if not told:
+            continue
+        where = "{device_name}, {precision}, threads: {threads}".format(**told)
+        size = told.get("batch", 1)
+        words = of if size == 1 else f"{of} of {size}"
+        rows += [
+            _row(f"latency of {words}, ms (median)", told["ms"], where),
+            _row(f"latency of {words}, ms (95th percentile)", told.get("p95_ms"), where),
+        ]
+        if size > 1:
+            spent = told.get("joules")
+            rows += [
+                _row("images per second", size * 1e3 / told["ms"], where),
+                _row("energy of one image, J", spent and spent / size, where),
+            ]
+    return rows
 
 
 def _row(what: str, value: float | None, where: str = "") -> dict[str, Any]:

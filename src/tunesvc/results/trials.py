@@ -164,23 +164,28 @@ def _run(runs: Sequence[Attributes], acting: Sequence[Attributes]) -> dict[str, 
 
 def _inference(runs: Sequence[Attributes]) -> dict[str, Any]:
     """Return what each trial's model costs whoever uses it."""
-    latency = _lowest(runs)
+    one, many = _lowest(runs, "latency"), _lowest(runs, "batch_latency")
+    reckoned = ("size_mb", "size_bf16_mb", "size_int8_mb", "infer_memory_mb")
     return {
-        "size_mb": _floats(run.get("size_mb") for run in runs),
-        "infer_memory_mb": _floats(run.get("infer_memory_mb") for run in runs),
-        "latency_ms": _floats(each.get("ms") for each in latency),
-        "latency_p95_ms": _floats(each.get("p95_ms") for each in latency),
-        "latency_on": _texts(map(_measured_on, latency)),
-        "latency_quiet": np.array([each.get("quiet", True) for each in latency], bool),
+        **{name: _floats(run.get(name) for run in runs) for name in reckoned},
+        "latency_ms": _floats(each.get("ms") for each in one),
+        "latency_p95_ms": _floats(each.get("p95_ms") for each in one),
+        "latency_on": _texts(map(_measured_on, one)),
+        "latency_quiet": np.array([each.get("quiet", True) for each in one], bool),
+        "batch_latency_ms": _floats(each.get("ms") for each in many),
+        "batch_latency_p95_ms": _floats(each.get("p95_ms") for each in many),
+        "batch_quiet": np.array([each.get("quiet", True) for each in many], bool),
+        "images_per_second": _floats(e["batch"] * 1e3 / e["ms"] if e else None for e in many),
+        "energy_j": _floats(e["joules"] / e["batch"] if "joules" in e else None for e in many),
     }
 
 
-def _lowest(runs: Sequence[Attributes]) -> list[Attributes]:
+def _lowest(runs: Sequence[Attributes], name: str) -> list[Attributes]:
     """Return each trial's latency: the lowest that a trial of the same net and device was told.
 
     What disturbs a measurement only adds, and equal nets are to have equal costs.
     """
-    told: list[Attributes] = [run.get("latency") or {} for run in runs]
+    told: list[Attributes] = [run.get(name) or {} for run in runs]
     devices = map(_measured_on, told)
     nets = [(run.get("architecture"), on) for run, on in zip(runs, devices, strict=True)]
     lowest: dict[Any, Attributes] = {}

@@ -1,8 +1,9 @@
-"""What a trial stores of its model's costs, besides its counts: size, inference's memory, latency.
+"""What a trial stores of its model's costs, besides its counts: sizes, inference's memory, latency.
 
 Why: 2026-11: the latency is measured where a trial begins, before its first batch, on the model as
-it stands on the device: half a second, and only for the first trial of a backbone on a host, or,
-where other work disturbed that, of a worker (see `cost.kept`). `TUNESVC_LATENCY=off` spares it, for
+it stands on the device: a second, and only for the first trial of a backbone on a host, or, where
+other work disturbed that, of a worker (see `cost.kept`). The batch is small on a CPU, where larger
+ones take longer and bring no more images per second. `TUNESVC_LATENCY=off` spares it, for
 machines whose latency nobody will ask for.
 """
 
@@ -26,20 +27,24 @@ log = logging.getLogger(__name__)
 
 
 def of_model(ledger: Ledger, key: str, training: Run, cache: Path) -> dict[str, Any]:
-    """Return file size and inference's peak in MiB, and the latency of one image.
+    """Return file sizes and inference's peak in MiB, and the latency of one image and of a batch.
 
     Args:
         key: of the model in the ledger.
         cache: this machine's folder for what can be made again.
     """
-    latency = _latency(ledger, key, training, cache / "latency")
-    return {**of_shapes(ledger, key, training.backbone), "latency": latency}
+    told = of_shapes(ledger, key, training.backbone)
+    for name, batch_size in (("latency", 1), ("batch_latency", _batch_size(training))):
+        told[name] = _latency(ledger, key, training, cache / "latency", batch_size)
+    return told
 
 
 def of_shapes(ledger: Ledger, key: str, backbone: Backbone) -> dict[str, Any]:
-    """Return file size and inference's peak in MiB; the parameters may be on "meta"."""
+    """Return file sizes and inference's peak in MiB; the parameters may be on "meta"."""
     return {
         "size_mb": _rounded(ledger.size_mb(key, backbone)),
+        "size_bf16_mb": _rounded(ledger.size_mb(key, backbone, "bfloat16")),
+        "size_int8_mb": _rounded(ledger.size_mb(key, backbone, "int8")),
         "infer_memory_mb": _rounded(ledger.inference_memory_mb(key, backbone)),
     }
 
@@ -47,28 +52,37 @@ def of_shapes(ledger: Ledger, key: str, backbone: Backbone) -> dict[str, Any]:
 def latency_again(known: dict[str, Any], key: str, training: Run, cache: Path) -> dict[str, Any]:
     """Return a latency that other work disturbed, measured once more: the lower of both."""
     try:
-        timing = kept.fetch(cache / "latency", *_what(key, training))
+        timing = kept.fetch(cache / "latency", *_what(key, training, 1))
     except Exception as error:  # a plugin's model can do anything: its trial has trained
         log.info("a latency could not be measured again: %s", error)
         return known
-    return min(known, _told(timing, training), key=lambda each: float(each["ms"]))
+    return min(known, _told(timing, training, 1), key=lambda each: float(each["ms"]))
 
 
-def _latency(ledger: Ledger, key: str, training: Run, folder: Path) -> dict[str, Any] | None:
+def _batch_size(training: Run) -> int:
+    return 8 if training.placement.device.type == "cpu" else 32
+
+
+def _latency(
+    ledger: Ledger, key: str, training: Run, folder: Path, batch_size: int
+) -> dict[str, Any] | None:
     """Return median and 95th percentile in ms, and on what they were measured."""
     if is_latency_off():
         return None
-    kind, measure = _what(key, training)
+    kind, measure = _what(key, training, batch_size)
     timing = ledger.timing(kept.name(kind), lambda: kept.fetch(folder, kind, measure))
-    return None if timing is None else _told(timing, training)
+    return None if timing is None else _told(timing, training, batch_size)
 
 
-def _what(key: str, training: Run) -> tuple[dict[str, Any], Callable[[], Timing]]:
+def _what(key: str, training: Run, batch_size: int) -> tuple[dict[str, Any], Callable[[], Timing]]:
     """Return what a latency hangs on, and what measures it."""
     side, placed = training.backbone.transform.crop, training.placement
+    kind = {"model": key, **_where(training)}
+    if batch_size == 1:
+        return kind, lambda: cost.inference(training.module, side, placed)
     return (
-        {"model": key, **_where(training)},
-        lambda: cost.inference(training.module, side, placed),
+        {**kind, "batch": batch_size},
+        lambda: cost.batch_inference(training.module, side, placed, batch_size),
     )
 
 
@@ -78,12 +92,15 @@ def _where(training: Run) -> dict[str, Any]:
     return where | {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
 
 
-def _told(timing: Timing, training: Run) -> dict[str, Any]:
+def _told(timing: Timing, training: Run, batch_size: int) -> dict[str, Any]:
+    spent = {} if timing.joules is None else {"joules": round(timing.joules, 4)}
     return {
+        "batch": batch_size,
         "ms": round(timing.median_ms, 4),
         "p95_ms": round(timing.p95_ms, 4),
         "runs": timing.runs,
         "quiet": timing.is_quiet,
+        **spent,
         **_where(training),
     }
 
