@@ -22,7 +22,7 @@ def folder(tmp_path: Path, storage_url: str, monkeypatch: pytest.MonkeyPatch) ->
     for made in (work / "studies", tools, site):
         made.mkdir(parents=True)
     write_digits(work / "photos", classes=4, each=30)
-    for name, command in (("tunesvc", "-m tunesvc"), ("pip", SUPPORT / "installed.py")):
+    for name, command in (("tunesvc", "-m tunesvc"), ("pip", f'"{SUPPORT / "installed.py"}"')):
         script = tools / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command} "$@"\n')
         script.chmod(0o755)

@@ -2,9 +2,9 @@
 
 Why: 2026-11: the latency is measured where a trial begins, before its first batch, on the model as
 it stands on the device: a second, and only for the first trial of a backbone on a host, or, where
-other work disturbed that, of a worker (see `cost.kept`). The batch is small on a CPU, where larger
-ones take longer and bring no more images per second. `TUNESVC_LATENCY=off` spares it, for
-machines whose latency nobody will ask for.
+other work disturbed that, of a worker (see `cost.kept`). The batch is small on a CPU, where a large
+one of a large net takes seconds. `TUNESVC_LATENCY=off` spares it, for machines whose latency nobody
+will ask for.
 """
 
 from __future__ import annotations
