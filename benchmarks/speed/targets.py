@@ -43,16 +43,25 @@ ON_CUDA: dict[str, Target] = {"full_epoch": _least(5)}
 
 # row → why it falls short, and what would be needed; printed only where it does.
 NOTES: dict[str, str] = {
-    "full_epoch": "Counted from a cold start, decoding and the first weights included. The model's "
-    "own step, which both sides do, is what is left of an epoch: see full_step_vs_limit.",
+    "head_only_warm": "A trial of the smallest net takes so little on either side that telling it "
+    "to Postgres and choosing the next one weigh as much as training its head.",
+    "head_only_30_cold": "Once for the thirty: decoding, the features of every view, the league, "
+    "and what is measured of a backbone. The smaller the net, the less they spare.",
+    "full_epoch": "Two epochs from an empty home: decoding, the first weights, and what is told of "
+    "a backbone's costs once per host are in them. The model's own step, which both sides do, is "
+    "the rest: see full_step_vs_limit. Needed: more epochs, or images that take longer to decode.",
     "full_step_vs_limit": "On one thread 97 to 99 % of the limit are reached. Beside an "
     "epoch of about a second, batches are made by one thread while the others wait, and a "
     "checkpoint takes its share of two cores.",
     "gap_share": "Gaps have no part in it that computes outputs for later trials; what is left is "
-    "building backbones, waiting for another worker's outputs, and drawing trials.",
-    "mixed_study": "All trials end in less than half of plain Optuna's time (mixed_study_whole). "
-    "When a search first gets to that accuracy is decided by a few of 153 images (one is 0.0065) "
-    "and by one run of plain Optuna: many runs of each would tell a ratio of five from luck.",
+    "building backbones, the latency of each (a quarter of a second, once per host), waiting for "
+    "another worker's outputs, and drawing trials: some 30 ms a trial. A study of half a minute "
+    "has two seconds of them; with more than a second a trial it is less than 2 %.",
+    "mixed_study": "On two cores steps that both sides take (of trials that train all stages, or "
+    "norms and biases in all) are six tenths of the workers' seconds, and imports and the league "
+    "two: a fifth of plain Optuna's whole time is less than these alone. Needed: a device on which "
+    "steps are cheap beside decoding. When a search first gets to an accuracy is decided by a few "
+    "of 153 images (one is 0.0065), and by one run of plain Optuna.",
     "mixed_study_ray": "As for mixed_study: one run of Ray Tune, decided by a few images.",
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 from trials import CPU, run_next
@@ -286,6 +287,31 @@ def test_the_league_table(store: Store, tmp_path: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert all(entry.images == 100 and entry.l2 > 0 for entry in found.league)
     assert found.as_json()["league"][0]["metrics"]["accuracy"] == scores[0]
+
+
+def test_workers_of_a_host_divide_the_league(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds another at a backbone does the next; in the end that one, if its prober died."""
+    two = ["tiny_mobilenet", "tiny_resnet"]
+    made = stored(store, tmp_path, "divided", backbones=two)
+    desk = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept"))
+    held = tmp_path / "cache" / "league" / f"{made.uid}-00.lock"
+    held.parent.mkdir(parents=True)
+    other, seen = FileLock(held), list[set[str]]()
+    other.acquire()
+    monkeypatch.setattr("tunesvc.trial.league._LOOK_SECONDS", 0.05)
+
+    def tick() -> None:
+        if set(study.league(made)) == {"tiny_resnet"}:
+            seen.append(set(study.league(made)))
+            if len(seen) == 3:
+                other.release()  # as its death would
+
+    complete(desk, CPU, tick)
+    assert len(seen) >= 3
+    assert set(study.league(made)) == set(two)
+    assert not list(held.parent.iterdir())
 
 
 def test_the_league_holds_the_other_cheap_predictors(store: Store, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from torchvision import models
 
 from tunesvc import cost
 from tunesvc.backbones import Backbone, InputTransform, Stage, skeleton
-from tunesvc.cost import counting, memory
+from tunesvc.cost import counting, memory, meta
 from tunesvc.spec import BackboneSpec
 
 MIB = 2**20
@@ -176,6 +177,43 @@ def test_the_memory_of_a_step_grows_with_its_images() -> None:
     assert cost.memory_estimate_mb(backbone, 32) > cost.step_memory(backbone, head).mb(32)
 
 
+@pytest.mark.parametrize("name", ["mobilenet_v2", "resnet18", "inception_v3"])
+def test_shapes_told_in_short_are_those_that_torch_works_out(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch-norm and ReLU6 are answered at once: operations and a step's memory stay the same."""
+    backbone = skeleton(BackboneSpec(name=name, weights="none"), 10, base=Path())
+    some = [key for key, _ in backbone.module.named_parameters()][40:]
+
+    def reckoned() -> tuple[object, ...]:
+        backbone.module.train()
+        return cost.gflops(backbone), cost.step_memory(backbone), cost.step_memory(backbone, some)
+
+    short = reckoned()
+    monkeypatch.setattr(meta, "_Shapes", nullcontext)
+    assert short == reckoned()
+
+
+def test_a_normalised_batch_keeps_on_meta_what_it_keeps_in_memory() -> None:
+    """Also in evaluation, where batch-norm takes no statistics of the batch."""
+    normed = toy(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU6(inplace=True))
+    for is_training in (True, False):
+        normed.module.train(is_training)
+        kept: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+            own = tensor.untyped_storage()
+            kept[own.data_ptr()] = own.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            held = normed.module(torch.rand(2, 3, 8, 8))
+        for state in normed.module.state_dict(keep_vars=True).values():
+            kept.pop(state.untyped_storage().data_ptr(), None)
+        assert cost.step_memory(normed).kept * 2 * 4 == sum(kept.values())
+        del held
+
+
 class Foreign(nn.Linear):
     """A plugin's layer that looks at its numbers."""
 
@@ -191,8 +229,8 @@ def test_a_ledger_reckons_once_and_survives_any_model(monkeypatch: pytest.Monkey
     foreign = toy(nn.Flatten(), Foreign(192, 10))
     assert ledger.gflops("foreign", foreign) is None
     assert ledger.step_memory("foreign", foreign, frozenset()) is None
-    monkeypatch.setattr(counting, "functional_call", None)
-    monkeypatch.setattr(memory, "functional_call", None)
+    monkeypatch.setattr(counting, "passed", None)
+    monkeypatch.setattr(memory, "passed", None)
     assert ledger.gflops("linear", backbone) == first == pytest.approx(2 * 1920 / 1e9)
     assert ledger.step_memory("linear", backbone, frozenset({"1.weight"})) is step
     assert ledger.step_memory("linear", backbone, frozenset()) is None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Device, Json, print_json
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def cost(
     as_json: Json = False,
 ) -> None:
     """Show what backbones cost: size, operations, memory, time. No study, no weights needed."""
-    from tunesvc.backbones import build, skeleton
-    from tunesvc.cost import measure
-    from tunesvc.spec import BackboneSpec
-    from tunesvc.train import place
+    with imported():
+        from tunesvc.backbones import build, skeleton
+        from tunesvc.cost import measure
+        from tunesvc.spec import BackboneSpec
+        from tunesvc.train import place
 
     placed = place(device)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Device, Json, Storage, StudyName, print_json
 
 if TYPE_CHECKING:
@@ -53,13 +54,14 @@ def export(
 
     Stopped or killed, it leaves no folder. The test split is scored once, of what is written.
     """
-    from tunesvc import places, study
-    from tunesvc.errors import UsageError
-    from tunesvc.export import Wish
-    from tunesvc.export import export as write
-    from tunesvc.interrupt import Stopped, stoppable
-    from tunesvc.storage import open_store
-    from tunesvc.storage.artifacts import open_artifacts
+    with imported():
+        from tunesvc import places, study
+        from tunesvc.errors import UsageError
+        from tunesvc.export import Wish
+        from tunesvc.export import export as write
+        from tunesvc.interrupt import Stopped, stoppable
+        from tunesvc.storage import open_store
+        from tunesvc.storage.artifacts import open_artifacts
 
     if best and (trial is not None or where is not None):
         raise UsageError("--best goes without --trial and --where", "each says which trial")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Device, Json
 from tunesvc.cli.predict import BatchSize, Directory, json_text, loaded
 
@@ -44,8 +45,9 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure an exported model on images with known classes or numbers, with 95 % intervals."""
-    from tunesvc.exported import evaluate as measured
-    from tunesvc.exported import picture
+    with imported():
+        from tunesvc.exported import evaluate as measured
+        from tunesvc.exported import picture
 
     if out is not None:
         picture.check(out)
@@ -140,7 +142,8 @@ def reproduce(
     Nothing is written, no study is needed. The exit code is 1 where the objective lies further off
     than the study's noise explains.
     """
-    from tunesvc.exported import reproduce as again
+    with imported():
+        from tunesvc.exported import reproduce as again
 
     def tell(epoch: EpochCompared) -> None:
         typer.echo(_epoch(epoch), err=as_json)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tunesvc import places
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Compile, Device, Json, Storage, WorkerDevice, print_json
 
 
@@ -25,10 +26,11 @@ def worker(
     storage: Storage = None,
 ) -> None:
     """Run trials: of all open studies, oldest first, or of the named ones."""
-    from tunesvc.interrupt import Stopped, stoppable
-    from tunesvc.processes import end_with_parent, pulse, registered
-    from tunesvc.train import held
-    from tunesvc.worker import serve
+    with imported():
+        from tunesvc.interrupt import Stopped, stoppable
+        from tunesvc.processes import end_with_parent, pulse, registered
+        from tunesvc.train import held
+        from tunesvc.worker import serve
 
     logging.getLogger("tunesvc").setLevel(logging.INFO)
     names = study or []
@@ -50,8 +52,6 @@ def worker(
 def _check_fruit(storage: str | None, names: list[str]) -> None:
     """Raise TrainingError if a study is done without a single complete trial."""
     from tunesvc import study
-    from tunesvc.cli.up import fruitless
-    from tunesvc.results import results
     from tunesvc.storage import open_store
 
     if not names:
@@ -61,6 +61,9 @@ def _check_fruit(storage: str | None, names: list[str]) -> None:
             opened = study.open_study(store, name)
             now = study.status(opened)
             if now.state == "done" and now.best is None:
+                from tunesvc.cli.up import fruitless
+                from tunesvc.results import results
+
                 raise fruitless(results(opened))
 
 
@@ -75,7 +78,8 @@ def pretrain(
     device: Device = None,
 ) -> None:
     """Train a backbone from scratch and write its weights."""
-    from tunesvc.pretrain import pretrain as train
+    with imported():
+        from tunesvc.pretrain import pretrain as train
 
     written = train(file, out=out, keep_epochs=keep_epochs, device=device, on_epoch=typer.echo)
     typer.echo(f"wrote {written}; use it as `weights: {written}/weights.safetensors`")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Device, finite
 
 if TYPE_CHECKING:
@@ -72,8 +73,9 @@ def loaded(directory: Path, device: str | None) -> Model:
     Raises:
         UsageError, WeightsError: as `exported.load`.
     """
-    from tunesvc import exported
-    from tunesvc.train import place
+    with imported():
+        from tunesvc import exported
+        from tunesvc.train import place
 
     return exported.opened(exported.read(directory), replace(place(device), autocast=False))
 

@@ -9,7 +9,7 @@ from tunesvc.cli.show import GLUE, console, counts, flat, no_best, params, table
 from tunesvc.cli.show_pareto import print_pareto
 
 if TYPE_CHECKING:
-    from tunesvc.analysis import Cell
+    from tunesvc.analysis.strategy_table import Cell
     from tunesvc.results import Results
     from tunesvc.study import Probed
 

@@ -14,7 +14,7 @@ from tunesvc.cost.counting import gflops, parameters, trainable
 from tunesvc.cost.memory import inference_memory_mb, step_memory
 from tunesvc.cost.meta import evaluating
 from tunesvc.cost.size import size_mb
-from tunesvc.cost.timing import Setting, Timing, inference, noise, training_step
+from tunesvc.cost.timing import SECONDS, Setting, Timing, inference, noise, training_step
 
 if TYPE_CHECKING:
     from tunesvc.backbones import Backbone
@@ -136,9 +136,11 @@ def _inferred(backbone: Backbone, setting: Setting, batch_size: int) -> dict[str
     }
 
 
-def batch_inference(module: nn.Module, side: int, setting: Setting, batch_size: int) -> Timing:
+def batch_inference(
+    module: nn.Module, side: int, setting: Setting, batch_size: int, *, seconds: float = SECONDS
+) -> Timing:
     """Time `inference` of a batch, and count its joules where the device does."""
-    found = inference(module, side, setting, batch_size=batch_size)
+    found = inference(module, side, setting, batch_size=batch_size, seconds=seconds)
     read = energy.meter(setting.device)
     if read is None:
         return found

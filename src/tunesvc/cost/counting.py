@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
-from tunesvc.cost.meta import evaluating, on_meta
+from tunesvc.cost.meta import evaluating, on_meta, passed
 
 if TYPE_CHECKING:
     from tunesvc.backbones import Backbone
@@ -38,5 +37,5 @@ def gflops(backbone: Backbone) -> float:
     image = torch.empty(1, 3, side, side, device="meta")
     counter = FlopCounterMode(display=False)
     with evaluating(module), torch.no_grad(), counter:
-        functional_call(module, weights, (image,))
+        passed(module, weights, image)
     return counter.get_total_flops() / 1e9

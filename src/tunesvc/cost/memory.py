@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.func import functional_call
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tunesvc.cost.meta import evaluating, on_meta, storage
+from tunesvc.cost.meta import evaluating, on_meta, passed, storage
 
 if TYPE_CHECKING:
     from tunesvc.backbones import Backbone
@@ -74,7 +73,7 @@ def step_memory(
     free = [w.numel() for w in weights.values() if w.requires_grad]
     with _kept() as storages:
         # The result is held until the sum is taken: a storage that is freed could come twice.
-        outputs = functional_call(module, weights, (given,))
+        outputs = passed(module, weights, given)
         for weight in weights.values():
             storages.pop(storage(weight), None)
         kept = sum(storages.values()) / _FLOAT_BYTES
@@ -100,7 +99,7 @@ def inference_memory_mb(backbone: Backbone, batch_size: int = 1) -> float:
     given = torch.empty(batch_size, 3, side, side, device="meta")
     peak = _Peak([*held, storage(given)])
     with evaluating(module), torch.no_grad(), peak:
-        functional_call(module, weights, (given,))
+        passed(module, weights, given)
     return (sum(held.values()) + given.untyped_storage().nbytes() + peak.most) / 2**20
 
 

@@ -10,8 +10,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tunesvc import plugins
 from tunesvc import study as studies
-from tunesvc.analysis import Cell, strategy_table
 from tunesvc.analysis.pareto_set import ParetoSet, pareto_sets
+from tunesvc.analysis.strategy_table import Cell, strategy_table
 from tunesvc.results.trials import trials
 from tunesvc.spec import Knobs
 from tunesvc.study import Nearest, Probed, Status, Study

@@ -1,10 +1,10 @@
 """What a trial stores of its model's costs, besides its counts: sizes, inference's memory, latency.
 
 Why: 2026-11: the latency is measured where a trial begins, before its first batch, on the model as
-it stands on the device: a second, and only for the first trial of a backbone on a host, or, where
-other work disturbed that, of a worker (see `cost.kept`). The batch is small on a CPU, where a large
-one of a large net takes seconds. `TUNESVC_LATENCY=off` spares it, for machines whose latency nobody
-will ask for.
+it stands on the device: a quarter of a second, and only for the first trial of a backbone on a
+host, or, where other work disturbed that, of a worker (see `cost.kept`). The batch is small on a
+CPU, where a large one of a large net takes seconds. `TUNESVC_LATENCY=off` spares it, for machines
+whose latency nobody will ask for.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tunesvc.study import is_latency_off
 from tunesvc.train import Run
 
 log = logging.getLogger(__name__)
+
+_SECONDS = 0.1  # of runs that count
 
 
 def of_model(ledger: Ledger, key: str, training: Run, cache: Path) -> dict[str, Any]:
@@ -79,10 +81,10 @@ def _what(key: str, training: Run, batch_size: int) -> tuple[dict[str, Any], Cal
     side, placed = training.backbone.transform.crop, training.placement
     kind = {"model": key, **_where(training)}
     if batch_size == 1:
-        return kind, lambda: cost.inference(training.module, side, placed)
+        return kind, lambda: cost.inference(training.module, side, placed, seconds=_SECONDS)
     return (
         {**kind, "batch": batch_size},
-        lambda: cost.batch_inference(training.module, side, placed, batch_size),
+        lambda: cost.batch_inference(training.module, side, placed, batch_size, seconds=_SECONDS),
     )
 
 

@@ -7,8 +7,8 @@ Its heads are kept beside the checkpoints; trials under `lp_ft` start from them.
     {study}-{uid}/league-00-{sha256}/{mark}.ckpt       of the study file's first backbone
 
 Why: 2026-11: a probe costs one pass over the images with a frozen backbone, whose outputs later
-head-only trials want anyway, and a second or so for the head. Two workers may probe the same
-backbone at once; they wait for each other's outputs, and the first that is entered counts: its
+head-only trials want anyway, and a second or so for the head. A host's workers divide the backbones
+among themselves. Two hosts may probe the same one at once: the first that is entered counts, its
 head is the one that trials start from, on whichever machine.
 """
 
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from tunesvc import checkpoint, study
@@ -37,6 +38,7 @@ from tunesvc.trial.desk import Desk
 log = logging.getLogger(__name__)
 
 _MARK = Mark(0, 0, 0)
+_LOOK_SECONDS = 1.0  # how often who waits for another looks up
 
 
 def complete(desk: Desk, placement: Placement, tick: Callable[[], None]) -> None:
@@ -45,13 +47,42 @@ def complete(desk: Desk, placement: Placement, tick: Callable[[], None]) -> None
     Args:
         tick: called after every batch; what it raises passes, and leaves nothing behind.
     """
-    spec = desk.study.spec
+    spec, known = desk.study.spec, study.league(desk.study)
     if not spec.league:
         return
-    for label in spec.backbone_labels:
-        known = study.league(desk.study)  # anew each time: other workers are at it too
-        if label not in known and spec.backbone(label).weights != "none":
+    pretrained = (name for name in spec.backbone_labels if spec.backbone(name).weights != "none")
+    missing = [label for label in pretrained if label not in known]
+    others = [label for label in missing if not _complete(desk, label, placement, tick, wait=False)]
+    for label in others:
+        _complete(desk, label, placement, tick, wait=True)
+
+
+def _complete(
+    desk: Desk, label: str, placement: Placement, tick: Callable[[], None], *, wait: bool
+) -> bool:
+    """Probe a backbone, unless it was meanwhile; return False where another is at it.
+
+    Args:
+        wait: for that other, which may die.
+    """
+    number = desk.study.spec.backbone_labels.index(label)
+    file = desk.cache / "league" / f"{desk.study.uid}-{number:02d}.lock"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(file)
+    while not lock.is_locked:
+        try:
+            lock.acquire(timeout=_LOOK_SECONDS if wait else 0)
+        except Timeout:
+            if not wait:
+                return False
+            tick()
+    try:
+        if label not in study.league(desk.study):
             _probe(desk, label, placement, tick)
+    finally:
+        file.unlink(missing_ok=True)  # who waits for it finds the entry
+        lock.release()
+    return True
 
 
 def head(desk: Desk, label: str) -> tuple[Tensor, Tensor] | None:

@@ -2,6 +2,9 @@
 
 A worker that finds nothing to run orders what is to be run again of studies that are done, where
 their files ask for it, and posts their summaries.
+
+Why: 2026-11: confirming needs pandas and SciPy's statistics, half a second of imports that a worker
+is spared until a study asks for it.
 """
 
 from __future__ import annotations
@@ -11,12 +14,16 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from tunesvc import confirm, report, study
+from tunesvc import report, study
 from tunesvc.errors import StudyError
 from tunesvc.leases import Leases
 from tunesvc.storage import Store
 from tunesvc.study import Study
+
+if TYPE_CHECKING:
+    from tunesvc.confirm import Asked
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +43,8 @@ class Served:
     leases: Leases
     names: Sequence[str]
     unusable: set[int] = field(default_factory=set)
-    asked: confirm.Asked = field(default_factory=confirm.Asked)
     summaries: report.Summaries = field(default_factory=report.Summaries)
+    _asked: Asked | None = None
     _seen: dict[str, Study] = field(default_factory=dict)  # by name
     _next: float = -math.inf  # when to look for what is due, monotonic
 
@@ -48,7 +55,7 @@ class Served:
         """
         if self.names:
             found = self._left(each for name in self.names if (each := self._named(name)))
-            found += self._left(confirm.asked(found))
+            found += self._left(_companions(found))
         else:
             usable = (x for x in study.all_open(self.store) if x.id not in self.unusable)
             found = self._left(usable)
@@ -85,7 +92,11 @@ class Served:
 
     def _order(self) -> None:
         found = self.studies() if self.names else self._left(study.to_confirm(self.store))
-        self.asked.order(found)
+        if any(_is_to_be_confirmed(each) for each in found):
+            from tunesvc.confirm import Asked
+
+            self._asked = self._asked or Asked()
+            self._asked.order(found)
 
     def _have_ended(self) -> bool:
         return all(study.status(each).state == "done" for each in self.studies())
@@ -102,3 +113,16 @@ class Served:
                 raise
             log.warning("study %s was deleted", name)
             return None
+
+
+def _companions(found: Sequence[Study]) -> list[Study]:
+    """Return the companions, as far as they exist, of studies whose files ask for them."""
+    if not any(_is_to_be_confirmed(each) for each in found):
+        return []
+    from tunesvc.confirm import asked
+
+    return asked(found)
+
+
+def _is_to_be_confirmed(each: Study) -> bool:
+    return each.spec.confirmation is not None
