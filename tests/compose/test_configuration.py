@@ -33,7 +33,7 @@ def test_a_gpu_each() -> None:
     found = read(Project())["worker-gpu"]
     (device,) = found["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"capabilities": ["gpu"], "driver": "nvidia", "count": -1}
-    assert found["command"] == ["worker", "--compile=off", "--device", "free"]
+    assert found["command"] == ["worker", "--compile=off", "--precision=auto", "--device", "free"]
     cache = [volume for volume in found["volumes"] if volume["target"] == "/cache"]
     assert [volume["source"] for volume in cache] == ["cache"]  # where they note what they hold
 

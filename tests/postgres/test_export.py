@@ -340,12 +340,23 @@ def test_a_refit_on_all_images(ran: Ran, tmp_path: Path) -> None:
 def test_what_is_exported_can_be_trained_again(
     ran: Ran, tmp_path: Path, space: dict[str, Any], refit: Any, files: set[str]
 ) -> None:
-    """From the folder alone, bit for bit: a head that began from the league's, and a refit's."""
+    """From the folder alone, bit for bit: a head that began from the league's, and a refit's.
+
+    Whatever the threads of the process: as many as trained it are taken meanwhile.
+    """
     epochs = {"trials": 1, "epochs": 2}
     desk = ran(search_space={**space, "batch_size": 32}, defaults={}, budget=epochs, league=True)
     done = exporting(desk, tmp_path / "out", refit=refit)
     assert set(done.files).issuperset(files)
-    again = exported.reproduce(tmp_path / "out", device="cpu", cache=desk.cache)
+    before = torch.get_num_threads()
+    others = 1 if done.record.hardware["threads"] > 1 else 2
+    torch.set_num_threads(others)
+    try:
+        again = exported.reproduce(tmp_path / "out", device="cpu", cache=desk.cache)
+        assert torch.get_num_threads() == others
+    finally:
+        torch.set_num_threads(before)
+    assert again.same_hardware
     assert again.verdict == "identical"
 
 

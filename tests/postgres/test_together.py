@@ -274,6 +274,18 @@ def test_the_next_trial_is_asked_for_ahead(store: Store, tmp_path: Path) -> None
     assert not any("asked_ahead" in t.user_attrs["levers"] for t in trials(one_by_one))
 
 
+def test_a_worker_computes_in_the_precision_that_it_is_told(store: Store, tmp_path: Path) -> None:
+    """League, stacked heads and whole nets alike; each trial tells it."""
+    space = {"strategy": ["linear-probe", "full"], "augmentation": "none"}
+    made = stored(
+        store, tmp_path, "bits", search_space=space, sampler="grid",
+        budget={"trials": 3, "epochs": 1},
+    )  # fmt: skip
+    serve(store.url, ["bits"], device="cpu", until_done=True, precision="bfloat16")
+    assert {t.state for t in trials(made)} == {TrialState.COMPLETE}
+    assert {t.user_attrs["run"]["precision"] for t in trials(made)} == {"bfloat16"}
+
+
 def test_the_league_table(store: Store, tmp_path: Path) -> None:
     """Every pretrained backbone is probed once, before the first trial; `best` tells it."""
     made = stored(

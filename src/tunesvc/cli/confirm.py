@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesvc.cli.options import Device, Json, Storage, StudyName, print_json
+from tunesvc.cli.options import Device, Json, Precision, Storage, StudyName, print_json
 
 if TYPE_CHECKING:
     from tunesvc.cli.show import Progress
@@ -44,6 +44,7 @@ def confirm(
         typer.Option("--workers", help="Where none serves it; default: one per GPU, two on a CPU."),
     ] = None,
     device: Device = None,
+    precision: Precision = "auto",
     storage: Storage = None,
     as_json: Json = False,
 ) -> None:
@@ -62,7 +63,9 @@ def confirm(
     try:
         with stoppable(), open_store(storage) as store:
             made = study.open_study(store, name)
-            watch = _Watch(made, wish, storage, workers, device, no_worker, quiet=as_json)
+            watch = _Watch(
+                made, wish, storage, workers, device, precision, no_worker, quiet=as_json
+            )
             standing = watch.follow()
             outcome = found(made)
     except Stopped as stop:
@@ -98,6 +101,7 @@ class _Watch:
     storage: str | None
     workers: int | None
     device: str | None
+    precision: Precision
     no_worker: bool
     quiet: bool
     _told: set[str] = field(default_factory=set)
@@ -202,4 +206,8 @@ class _Watch:
         devices = placements(self.workers, self.device)
         self._say(progress, f"no worker serves {name}; {len(devices)} started here")
         ending = partial(bury, self.made.store)
-        return Fleet(name, self.storage, devices, None, ending, until_done=False)
+        return Fleet(
+            *(name, self.storage, devices, None, ending),
+            until_done=False,
+            precision=self.precision,
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tunesvc.cli.heap import imported
-from tunesvc.cli.options import Device, Json, print_json
+from tunesvc.cli.options import Device, Json, Precision, print_json
 
 if TYPE_CHECKING:
     from tunesvc.cost import Costs
@@ -67,6 +67,7 @@ def cost(
         bool, typer.Option("--static", help="Only what is reckoned: run nothing.")
     ] = False,
     device: Device = None,
+    precision: Precision = "auto",
     as_json: Json = False,
 ) -> None:
     """Show what backbones cost: size, operations, memory, time. No study, no weights needed."""
@@ -76,7 +77,7 @@ def cost(
         from tunesvc.spec import BackboneSpec
         from tunesvc.train import place
 
-    placed = place(device)
+    placed = place(device, precision=precision)
 
     def measured(name: str) -> Costs:
         make = skeleton if static else build

@@ -11,7 +11,7 @@ import typer
 
 from tunesvc import places
 from tunesvc.cli.heap import imported
-from tunesvc.cli.options import Compile, Device, Json, Storage, WorkerDevice, print_json
+from tunesvc.cli.options import Compile, Device, Json, Precision, Storage, WorkerDevice, print_json
 
 
 def worker(
@@ -20,6 +20,7 @@ def worker(
     ] = None,
     device: WorkerDevice = None,
     compiling: Compile = "auto",
+    precision: Precision = "auto",
     until_done: Annotated[
         bool, typer.Option("--until-done", help="Return when the served studies are done.")
     ] = False,
@@ -41,7 +42,7 @@ def worker(
             with held(device, places.cache() / "devices", on_wait=alive) as chosen:
                 serve(
                     storage, names, device=chosen, until_done=until_done, compiling=compiling,
-                    on_trial=typer.echo,
+                    precision=precision, on_trial=typer.echo,
                 )  # fmt: skip
             _check_fruit(storage, names)
     except Stopped as stop:

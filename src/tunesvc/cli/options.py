@@ -42,6 +42,14 @@ Compile = Annotated[
         "it pays, or 15 minutes of training are left to find out; on: wherever possible.",
     ),
 ]
+Precision = Annotated[
+    Literal["auto", "float32", "bfloat16"],
+    typer.Option(
+        "--precision",
+        help="Of matrix products and convolutions. auto: bfloat16 on CUDA devices that have it, "
+        "float32 elsewhere. `tunesvc cost` shows what either takes here.",
+    ),
+]
 NoEstimate = Annotated[
     bool,
     typer.Option(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesvc import places
-from tunesvc.cli.options import Compile, Device, Name, Settings, Storage
+from tunesvc.cli.options import Compile, Device, Name, Precision, Settings, Storage
 
 if TYPE_CHECKING:
     from tunesvc.cli.show import Progress
@@ -45,6 +45,7 @@ def up(
     ] = None,
     device: Device = None,
     compiling: Compile = "auto",
+    precision: Precision = "auto",
     name: Name = None,
     settings: Settings = None,
     port: Annotated[int | None, typer.Option("--port", help="Of the dashboard.")] = None,
@@ -90,6 +91,7 @@ def up(
                         partial(bury, store),
                         packing,
                         compiling=compiling,
+                        precision=precision,
                     ) as fleet,
                     show.Progress(made.name, address, devices) as progress,
                 ):
@@ -97,7 +99,7 @@ def up(
                 if now.state == "paused":
                     _tell_paused(now)
             if now.state == "done":
-                _finish(made, devices[0])
+                _finish(made, devices[0], precision)
     except Stopped as stop:
         again = shlex.join(["tunesvc", *sys.argv[1:]])
         typer.echo(f"stopped; the same command continues:  {again}", err=True)
@@ -215,7 +217,7 @@ class _Watch:
             self.progress.note(line)
 
 
-def _finish(made: Study, device: str) -> None:
+def _finish(made: Study, device: str, precision: Precision) -> None:
     """Score the winner on the test split, print the outcome and what to do next.
 
     Raises:
@@ -233,7 +235,7 @@ def _finish(made: Study, device: str) -> None:
         raise fruitless(found)
     desk = Desk(made, places.cache(), open_artifacts(places.artifacts()))
     try:
-        score(desk, found.status.best.trial, place(device))
+        score(desk, found.status.best.trial, place(device, precision=precision))
     except StudyError as error:  # it was trained on another machine
         typer.echo(str(error), err=True)
     show_results.print_results(results(made))

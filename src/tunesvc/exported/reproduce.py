@@ -4,13 +4,15 @@
     d    objective of the model now minus what was found
 
 Two runs that differ in nothing but chance lie further apart than 1.96·√2·σ once in twenty times.
-With the same seeds on the same machine and device nothing is left to chance: then every epoch is
+With the same seeds, device, precision and threads nothing is left to chance: then every epoch is
 the same to the last bit, and so is the model.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
@@ -47,6 +49,8 @@ def reproduce(
 ) -> Reproduction:
     """Train an exported model again with the same seeds, and compare; nothing is written.
 
+    On a device like the one that trained it, in the precision and with the threads of then.
+
     Args:
         data_path: where the data lies now; None: where the study had it.
         device: None: the best there is.
@@ -58,9 +62,9 @@ def reproduce(
         DataError, WeightsError, TrainingError: it cannot be trained here.
     """
     folder = read(directory)
-    return _Again(folder, data_path, train.place(device), cache or places.cache()).compared(
-        on_epoch
-    )
+    with _as_then(_record(folder), train.place(device)) as placement:
+        again = _Again(folder, data_path, placement, cache or places.cache())
+        return again.compared(on_epoch)
 
 
 class _Again:
@@ -176,6 +180,25 @@ def _is_identical(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> boo
     return one.keys() == other.keys() and all(
         torch.equal(value, other[name]) for name, value in one.items()
     )
+
+
+@contextmanager
+def _as_then(record: Record, here: Placement) -> Iterator[Placement]:
+    """Compute as what trained the model did, where the device is such a one; else as it is.
+
+    Why: 2026-11: sums of floats hang on how many threads share them, so with others a model is not
+    the same bit for bit.
+    """
+    then, before = record.hardware, torch.get_num_threads()
+    if then.get("device_name") != here.describe()["device_name"] or not then.get("threads"):
+        yield here
+        return
+    torch.set_num_threads(then["threads"])
+    try:
+        autocast = then["precision"] == "bfloat16"
+        yield replace(here, autocast=autocast, threads=then["threads"])
+    finally:
+        torch.set_num_threads(before)
 
 
 def _same_hardware(record: Record, placement: Placement) -> bool:

@@ -8,13 +8,15 @@ import platform
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from tunesvc.errors import UsageError
 from tunesvc.train.compiled import Choice
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h, in bytes
 
@@ -78,15 +80,26 @@ class Placement:
         }
 
 
-def place(device: str | None, compiling: Choice = "auto") -> Placement:
+def place(
+    device: str | None, compiling: Choice = "auto", precision: Precision = "auto"
+) -> Placement:
     """Choose the settings for a device ("cuda:1", "mps", "cpu"), or for the best one there is.
+
+    Args:
+        precision: what matrix products and convolutions are computed in; "auto": bfloat16 on CUDA
+            devices that have it, float32 elsewhere.
 
     Why: 2026-11: channels_last also on the CPU: training on one core is 1.35 to 1.7 times as fast
     with it for the small backbones at 32 pixels, 1.4 times for MobileNetV2 and no slower for
     ResNet-18 at 96 (Intel Xeon with AVX-512, float32, torch 2.15).
 
+    Why: 2026-11: not bfloat16 by itself on a CPU. With AVX-512 BF16, one thread, 32 images of 128
+    pixels, a training step of ResNet-18 was 1.9 times as fast with it and SqueezeNet's 1.6 times,
+    but MobileNetV2's took 1.3 times as long, at 64 pixels 1.9 times (AMD EPYC, torch 2.15). Which
+    of them a net is would have to be measured, and a trial's numbers would hang on a clock.
+
     Raises:
-        UsageError: there is no such device here.
+        UsageError: there is no such device here, or it has no such precision.
     """
     chosen = _device(device)
     threads = min(torch.get_num_threads(), _available_cores())  # OMP_NUM_THREADS is in the first
@@ -100,11 +113,26 @@ def place(device: str | None, compiling: Choice = "auto") -> Placement:
         torch.set_float32_matmul_precision("high")
     return Placement(
         device=chosen,
-        autocast=is_cuda and torch.cuda.is_bf16_supported(including_emulation=False),
+        autocast=_is_bfloat16(chosen, precision),
         channels_last=chosen.type in ("cuda", "cpu"),
         threads=threads,
         compiling=compiling,
     )
+
+
+def _is_bfloat16(device: torch.device, wanted: Precision) -> bool:
+    if wanted == "float32" or (wanted == "auto" and device.type != "cuda"):
+        return False
+    is_there = device.type == "cpu" or (
+        device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+    if wanted == "bfloat16" and not is_there:
+        raise UsageError(
+            f"{device} does not compute in bfloat16",
+            "CUDA devices do from compute capability 8.0 on, and CPUs",
+            "leave `--precision` out",
+        )
+    return is_there
 
 
 def _keep_freed_memory() -> None:

@@ -88,7 +88,7 @@ class Fleet:
             to expire.
         packing: tells where workers are to be added; None: nowhere.
         until_done: workers leave when the study is done; else they wait for more to be ordered.
-        compiling: their `--compile`.
+        compiling, precision: their `--compile` and `--precision`.
     """
 
     study: str
@@ -99,6 +99,7 @@ class Fleet:
     packing: Packing | None = None
     until_done: bool = field(default=True, kw_only=True)
     compiling: str = field(default="auto", kw_only=True)
+    precision: str = field(default="auto", kw_only=True)
     processes: list[_Process] = field(default_factory=list)
 
     def __enter__(self) -> Fleet:
@@ -118,7 +119,8 @@ class Fleet:
     def _start_worker(self, index: int, device: str) -> None:
         arguments = ["worker", "--study", self.study, "--device", device]
         leaving = ["--until-done"] if self.until_done else []
-        self._start(f"worker-{index}", [*arguments, "--compile", self.compiling, *leaving])
+        how = ["--compile", self.compiling, "--precision", self.precision]
+        self._start(f"worker-{index}", [*arguments, *how, *leaving])
 
     def _start(self, name: str, arguments: list[str]) -> None:
         log = places.logs() / f"{self.study}-{name}.log"

@@ -17,7 +17,7 @@ from tunesvc.leases import Leases
 from tunesvc.processes import LABEL
 from tunesvc.storage import open_store, patiently
 from tunesvc.storage.artifacts import open_artifacts
-from tunesvc.train import Choice, place
+from tunesvc.train import Choice, Precision, place
 from tunesvc.worker.served import Served
 from tunesvc.worker.shift import Shift
 
@@ -37,6 +37,7 @@ def serve(
     device: str | None,
     until_done: bool,
     compiling: Choice = "auto",
+    precision: Precision = "auto",
     on_trial: Callable[[str], None] = log.info,
 ) -> None:
     """Run trials of the named studies, or of all open ones, oldest study first.
@@ -45,13 +46,14 @@ def serve(
         names: study names; empty serves every open study, also those created later.
         until_done: return when the served studies are done, instead of waiting for more work.
         compiling: whether training steps are compiled: where it pays, everywhere, or nowhere.
+        precision: what matrix products and convolutions are computed in, as `train.place` has it.
         on_trial: is given one line for each finished trial.
 
     Raises:
         TuneError: this machine cannot go on; a trial under way is left to be taken over.
         Stopped: a signal came; the trial under way was kept and given back.
     """
-    placement, shelf = place(device, compiling), open_artifacts(places.artifacts())
+    placement, shelf = place(device, compiling, precision), open_artifacts(places.artifacts())
     hostcache.limit_bytes()  # a senseless TUNESVC_CACHE_GB is told now
     with open_store(storage) as store:
         leases = Leases(
