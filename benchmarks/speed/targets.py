@@ -57,6 +57,8 @@ NOTES: dict[str, str] = {
     "building backbones, the latency of each (a quarter of a second, once per host), waiting for "
     "another worker's outputs, and drawing trials: some 30 ms a trial. A study of half a minute "
     "has two seconds of them; with more than a second a trial it is less than 2 %.",
+    "storage_random_20k": "Seven round trips: on this machine each takes more than a millisecond, "
+    "as the peer's own figure shows beside other runs of it.",
     "mixed_study": "On two cores steps that both sides take (of trials that train all stages, or "
     "norms and biases in all) are six tenths of the workers' seconds, and imports and the league "
     "two: a fifth of plain Optuna's whole time is less than these alone. Needed: a device on which "
