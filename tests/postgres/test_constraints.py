@@ -513,7 +513,7 @@ def test_a_latency_that_others_disturbed_is_measured_again(
     """Before a trial is ended for it: the lowest counts. One that was quiet stands."""
     told = [Timing(50.0, 60.0, 9, 0.4), Timing(30.0, 60.0, 9, 0.4), Timing(5.0, 6.0, 9, 0.4)]
     measured = iter([*told, Timing(50.0, 60.0, 9, 0.0)])
-    monkeypatch.setattr("tunesvc.cost.inference", lambda *_: next(measured))
+    monkeypatch.setattr("tunesvc.cost.inference", lambda *_, **__: next(measured))
     for size, state in ((40, TrialState.COMPLETE), (44, TrialState.PRUNED)):
         made = make(
             f"timed-{size}",

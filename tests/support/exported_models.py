@@ -6,17 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tunesvc import data, exported, plugins, train
 from tunesvc.exported import Noise, Record, TrainingRun, training
 from tunesvc.provenance import provenance
 from tunesvc.spec import StudySpec
-from tunesvc.train import Placement, Run
+from tunesvc.train import Run
 
 SHARED = Path(__file__).parents[2] / "../shared"
 PHOTOS = SHARED / "data" / "hymenoptera"
-CPU = Placement(torch.device("cpu"), autocast=False, channels_last=True, threads=1)
+CPU = train.place("cpu")
 
 DIGITS = {"kind": "digits", "subset": 200}
 TINY = {"name": "tiny_mobilenet"}
