@@ -97,7 +97,7 @@ def card(
 
 def tokens(text: str) -> list[Any]:
     """What a reader of CommonMark with tables makes of a page, paragraphs' own parts as well."""
-    markdown_it = pytest.importorskip("markdown_it")
+    markdown_it = pytest.importorskip("markdown_it", reason="markdown-it-py is not installed")
     parsed = markdown_it.MarkdownIt("commonmark").enable("table").parse(text)
     return [part for token in parsed for part in (token, *(token.children or ()))]
 

@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tunesvc.cost.meta import evaluating, on_meta, passed, storage
+from tunesvc.cost.meta import Operations, evaluating, on_meta, passed, storage
 
 if TYPE_CHECKING:
     from tunesvc.backbones import Backbone
@@ -103,22 +102,19 @@ def inference_memory_mb(backbone: Backbone, batch_size: int = 1) -> float:
     return (sum(held.values()) + given.untyped_storage().nbytes() + peak.most) / 2**20
 
 
-class _Peak(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Peak(Operations):  # type: ignore[no-untyped-call]
     """Notes the most bytes that lived at once, of storages that were made inside."""
 
     def __init__(self, known: Collection[StorageWeakRef]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.most = 0
         self._known, self._alive = frozenset(known), dict[StorageWeakRef, int]()
 
-    def __torch_dispatch__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+    def answer(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
+        """Return what it gives, and note what lives then."""
+        made = func(*args, **kwargs)
         for tensor in tree_leaves(made):
             if isinstance(tensor, Tensor) and storage(tensor) not in self._known:
                 self._alive[storage(tensor)] = tensor.untyped_storage().nbytes()

@@ -45,8 +45,8 @@ def passed(module: nn.Module, tensors: dict[str, Tensor], given: Tensor) -> Any:
         return functional_call(module, tensors, (given,))
 
 
-class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Answers by shapes alone what "meta" is slow at. Autograd is above it, and sees no change."""
+class Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Has `answer` called in place of each operation, below autograd, while it is entered."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -58,11 +58,27 @@ class _Shapes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        return self.answer(func, args, kwargs or {})
+
+    def answer(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Return what the operation gives."""
+        raise NotImplementedError
+
+
+class _Shapes(Operations):  # type: ignore[no-untyped-call]
+    """Answers by shapes alone what "meta" is slow at."""
+
+    def answer(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Return tensors of the right shapes."""
         if func is _ATEN.native_batch_norm.default:
             return _normalised(args[0], is_training=args[5])
         if func is _ATEN.hardtanh_.default:  # ReLU6
             return args[0]
-        return func(*args, **(kwargs or {}))
+        return func(*args, **kwargs)
 
 
 def _normalised(batch: Tensor, *, is_training: bool) -> tuple[Tensor, Tensor, Tensor]:
