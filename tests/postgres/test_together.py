@@ -24,7 +24,7 @@ from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
 from tunesvc.train import Stack
 from tunesvc.train.probe import probe
-from tunesvc.trial import AtOnce, Attempt, Desk, complete, run_together, score
+from tunesvc.trial import AtOnce, Attempt, Desk, complete, league, run_together, score
 from tunesvc.trial.league import head
 from tunesvc.worker import serve
 
@@ -310,20 +310,37 @@ def test_workers_of_a_host_divide_the_league(
     desk = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept"))
     held = tmp_path / "cache" / "league" / f"{made.uid}-00.lock"
     held.parent.mkdir(parents=True)
-    other, seen = FileLock(held), list[set[str]]()
+    other, looks, probed = FileLock(held), list[int](), list[tuple[str, bool]]()
     other.acquire()
-    monkeypatch.setattr("tunesvc.trial.league._LOOK_SECONDS", 0.05)
+    own = league._probe
+
+    def noted(desk: Desk, label: str, *more: Any) -> None:
+        probed.append((label, other.is_locked))
+        own(desk, label, *more)
+
+    monkeypatch.setattr(league, "_probe", noted)
+    monkeypatch.setattr("tunesvc.hostcache.making._LOOK_SECONDS", 0.05)
 
     def tick() -> None:
         if set(study.league(made)) == {"tiny_resnet"}:
-            seen.append(set(study.league(made)))
-            if len(seen) == 3:
+            looks.append(1)
+            if len(looks) == 3:
                 other.release()  # as its death would
 
     complete(desk, CPU, tick)
-    assert len(seen) >= 3
+    assert probed == [("tiny_resnet", True), ("tiny_mobilenet", False)]
     assert set(study.league(made)) == set(two)
     assert not list(held.parent.iterdir())
+
+
+def test_a_league_that_cannot_be_divided_is_made_all_the_same(store: Store, tmp_path: Path) -> None:
+    """Where the cache takes no lock, as on a full disk."""
+    made = stored(store, tmp_path, "undivided")
+    desk = Desk(made, tmp_path / "cache", Folder(tmp_path / "kept"))
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache" / "league").write_text("in the way")
+    complete(desk, CPU, check)
+    assert set(study.league(made)) == {"tiny_resnet"}
 
 
 def test_the_league_holds_the_other_cheap_predictors(store: Store, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Draft:
     def __init__(self, file: Path) -> None:
         self._file, self._path = file, file.with_name(f".{file.stem}.part")
         self._rows, self._crc = 0, 0
-        with _alone(_room(file.parent)):
+        with alone(_room(file.parent)):
             self._path.unlink(missing_ok=True)  # a dead maker's
             self._out = self._path.open("x+b")
             fcntl.flock(self._out, fcntl.LOCK_EX)
@@ -46,7 +46,7 @@ class Draft:
         """
         self._dtype, self._shape = np.dtype(dtype), tuple(shape)
         size = math.prod(self._shape) * self._dtype.itemsize + _NOTES_BYTES
-        with _alone(_room(self._file.parent)):
+        with alone(_room(self._file.parent)):
             make_room(whole(self._file.parent), size)
             _allocate(self._out, size)
         self._out.write(header(self._dtype, self._shape))
@@ -99,7 +99,7 @@ def fetch(
     opened = open_entry(file, tick)
     if opened is not None:
         return opened
-    with _alone(folder / f"{name}.lock", tick):
+    with alone(folder / f"{name}.lock", tick):
         return open_entry(file, tick) or _made(file, make)
 
 
@@ -109,7 +109,7 @@ def trim(folder: Path) -> None:
     Args:
         folder: any of the cache, in which something else than entries has grown.
     """
-    with suppress(OSError), _alone(_room(folder)):
+    with suppress(OSError), alone(_room(folder)):
         make_room(whole(folder), 0)
 
 
@@ -126,15 +126,27 @@ def _made(file: Path, make: Callable[[Draft], Mapping[str, Any]]) -> Kept:
 
 
 @contextmanager
-def _alone(file: Path, tick: Callable[[], None] = _nothing) -> Iterator[None]:
+def alone(file: Path, tick: Callable[[], None] = _nothing, *, wait: bool = True) -> Iterator[bool]:
+    """Keep this host's other processes out while the block runs; a dead one keeps nobody out.
+
+    Args:
+        file: that stands for what is done alone.
+        tick: called about every second while another is in. What it raises passes.
+        wait: false: yield False at once where another is in.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
     lock = FileLock(file)
     while not lock.is_locked:
         try:
-            lock.acquire(timeout=_LOOK_SECONDS)
+            lock.acquire(timeout=_LOOK_SECONDS if wait else 0)
         except Timeout:
+            if not wait:
+                break
             tick()
     try:
-        yield
+        yield lock.is_locked
     finally:
         lock.release()
 

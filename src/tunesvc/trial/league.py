@@ -17,13 +17,13 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from tunesvc import checkpoint, study
+from tunesvc import checkpoint, hostcache, study
 from tunesvc.backbones import has_plain_head
 from tunesvc.checkpoint import Mark
 from tunesvc.errors import StorageError
@@ -38,7 +38,6 @@ from tunesvc.trial.desk import Desk
 log = logging.getLogger(__name__)
 
 _MARK = Mark(0, 0, 0)
-_LOOK_SECONDS = 1.0  # how often who waits for another looks up
 
 
 def complete(desk: Desk, placement: Placement, tick: Callable[[], None]) -> None:
@@ -67,22 +66,18 @@ def _complete(
     """
     number = desk.study.spec.backbone_labels.index(label)
     file = desk.cache / "league" / f"{desk.study.uid}-{number:02d}.lock"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(file)
-    while not lock.is_locked:
+    with ExitStack() as held:
         try:
-            lock.acquire(timeout=_LOOK_SECONDS if wait else 0)
-        except Timeout:
-            if not wait:
-                return False
-            tick()
-    try:
-        if label not in study.league(desk.study):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            is_free = held.enter_context(hostcache.alone(file, tick, wait=wait))
+            if is_free:
+                held.callback(file.unlink, missing_ok=True)  # who waits for it finds the entry
+        except OSError as error:  # a full disk: then two may be at it
+            log.info("%s may be probed twice: %s", label, error)
+            is_free = True
+        if is_free and label not in study.league(desk.study):
             _probe(desk, label, placement, tick)
-    finally:
-        file.unlink(missing_ok=True)  # who waits for it finds the entry
-        lock.release()
-    return True
+    return is_free
 
 
 def head(desk: Desk, label: str) -> tuple[Tensor, Tensor] | None:
