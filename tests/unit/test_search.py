@@ -47,7 +47,7 @@ def value(label: str, knobs: Knobs) -> float:
 def run(study_spec: StudySpec, trials: int, at_once: int = 2) -> tuple[Space, optuna.Study]:
     """Run a toy study in which some trials always run side by side and every fifth is pruned."""
     space = build(study_spec)
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(study_name=study_spec.name, direction="maximize")
     for params in space.defaults():
         study.enqueue_trial(params)
     for first in range(0, trials, at_once):
@@ -237,7 +237,8 @@ def test_it_is_known_which_trials_are_random(kind: str, pruner: str) -> None:
         backbones=["resnet18"],
         search_space=PLAIN | {"dropout": {"low": 0, "high": 0.5}},
     )
-    space, study = build(study_spec), optuna.create_study(direction="maximize")
+    space = build(study_spec)
+    study = optuna.create_study(study_name=study_spec.name, direction="maximize")
     study.enqueue_trial(space.defaults()[0])
     found = []
     for number in range(24):

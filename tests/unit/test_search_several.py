@@ -169,8 +169,8 @@ def test_every_sampler_that_the_spec_lets_through_draws(kind: str) -> None:
             "pruner": "hyperband",
         }
     )
-    study = optuna.create_study(directions=TOWARDS[:2])
-    for number in range(12):
+    study = optuna.create_study(study_name=spec.name, directions=TOWARDS[:2])  # brackets hang on it
+    for number in range(24):
         study.sampler = sampler(spec, number)
         trial = study.ask()
         values = suggest(trial)[:2]
