@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import bench
 import pytest
 from peers import job as jobs
 from peers.job import Backbone, Job
-from speed import mixed, ours, report, subjects
+from speed import command, mixed, ours, report, subjects
 from speed.mixed import Mixed
 from speed.sides import Bench, Outcome, Trial, paces, span
 from speed.table import (
@@ -244,7 +243,7 @@ def test_without_its_data_nothing_is_measured(
     """It says what is not there; where only the smoke run was asked for, that is no error."""
     monkeypatch.setattr(subjects, "missing", lambda: [Path("shared/photos")])
     monkeypatch.setattr("sys.argv", ["bench.py", *arguments])
-    assert bench.main() == code
+    assert command.main() == code
     assert capsys.readouterr().out == "skipped: not there: shared/photos\n"
 
 

@@ -20,14 +20,15 @@ from typing import Any
 from safetensors.torch import save
 
 from tunesvc import data, places, plugins, strategies, train
-from tunesvc.backbones import build
+from tunesvc.backbones import Backbone, build
 from tunesvc.checkpoint import whole
 from tunesvc.data import Listing, Split
 from tunesvc.provenance import provenance
 from tunesvc.spec import TrialConfig, yaml_file
 from tunesvc.spec.load import validate
 from tunesvc.spec.pretrain_spec import PretrainSpec
-from tunesvc.train import Epoch, Placement, Run
+from tunesvc.train import Epoch, Placement, Run, precision
+from tunesvc.train.precision import Net
 
 TASK = "image-classification"
 
@@ -92,14 +93,21 @@ def _prepare(spec: PretrainSpec, base: Path, placement: Placement, command: str)
     task = plugins.load("task", TASK)
     listing = data.scan(spec.data, target=task.target, base=base)
     train.seed(spec.seed)
-    body = build(
-        spec.backbone,
-        task.num_outputs(listing.classes),
-        base=base,
-        dropout=spec.knobs.dropout,
-        pretrained=False,
-        image_size=spec.data.image_size,
-    )
+
+    def another() -> Backbone:
+        return build(
+            spec.backbone,
+            task.num_outputs(listing.classes),
+            base=base,
+            dropout=spec.knobs.dropout,
+            pretrained=False,
+            image_size=spec.data.image_size,
+        )
+
+    body = another()
+    net = Net(spec.backbone, body.transform.crop, another)
+    images = spec.epochs * len(listing.splits["train"])
+    placement = precision.settled(placement, net, images, places.cache())
     splits = {
         name: data.decode(
             listing,

@@ -22,7 +22,7 @@ from tunesvc.results import results
 from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
-from tunesvc.train import Stack
+from tunesvc.train import Stack, placement, precision
 from tunesvc.train.probe import probe
 from tunesvc.trial import AtOnce, Attempt, Desk, complete, league, run_together, score
 from tunesvc.trial.league import head
@@ -284,6 +284,25 @@ def test_a_worker_computes_in_the_precision_that_it_is_told(store: Store, tmp_pa
     serve(store.url, ["bits"], device="cpu", until_done=True, precision="bfloat16")
     assert {t.state for t in trials(made)} == {TrialState.COMPLETE}
     assert {t.user_attrs["run"]["precision"] for t in trials(made)} == {"bfloat16"}
+
+
+def test_a_net_is_trained_in_what_it_is_quicker_in(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a CPU that has bfloat16; its latency is that of float32, which an exported model has."""
+    monkeypatch.setattr(placement, "_has_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_step", lambda _, __, where: 2.0 - where.autocast)
+    monkeypatch.setattr(precision, "LEAST_IMAGES", 2 * 100)
+    space = {"strategy": ["linear-probe", "full"], "augmentation": "none"}
+    for name, epochs in (("long", 2), ("short", 1)):
+        made = stored(
+            store, tmp_path, name, search_space=space, sampler="grid",
+            budget={"trials": 3, "epochs": epochs},
+        )  # fmt: skip
+        serve(store.url, [name], device="cpu", until_done=True)
+        runs = [t.user_attrs["run"] for t in trials(made)]
+        assert {run["precision"] for run in runs} == {"bfloat16" if name == "long" else "float32"}
+        assert {run["latency"]["precision"] for run in runs} == {"float32"}
 
 
 def test_the_league_table(store: Store, tmp_path: Path) -> None:

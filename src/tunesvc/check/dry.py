@@ -23,8 +23,9 @@ from tunesvc import data, places, plugins, strategies, train
 from tunesvc.backbones import Backbone, build, cut, input_transform
 from tunesvc.data import Listing, Split
 from tunesvc.spec import Knobs, StudySpec, TrialConfig
-from tunesvc.train import Placement, Run, Shared
+from tunesvc.train import Placement, Run, Shared, precision
 from tunesvc.train.inputs import VIEWS
+from tunesvc.train.precision import Net
 
 SECONDS = 8.0  # that all measurements may take, beside building
 _EPOCH_SECONDS = 0.2  # that one epoch of a measurement is to take
@@ -78,13 +79,21 @@ class Dry:
 
     def __post_init__(self) -> None:
         start, spec = time.perf_counter(), self.spec
+        self.body = self._another()
+        self.built_seconds = time.perf_counter() - start
+        net = Net(spec.backbone(self.label), self.body.transform.crop, self._another)
+        images = spec.budget.epochs * len(self.listing.splits["train"])
+        self.placement = precision.settled(self.placement, net, images, places.cache())
+        self.forward_seconds = self._forward_seconds()
+
+    def _another(self) -> Backbone:
+        """Return the backbone, built anew."""
+        spec = self.spec
         task = plugins.load("task", spec.task)
-        self.body = build(
+        return build(
             spec.backbone(self.label), task.num_outputs(self.listing.classes),
             base=self.base, image_size=spec.data.image_size,
         )  # fmt: skip
-        self.built_seconds = time.perf_counter() - start
-        self.forward_seconds = self._forward_seconds()
 
     def stays(self, knobs: Knobs) -> list[Stay]:
         """Return the phases of a configuration."""

@@ -47,7 +47,7 @@ Precision = Annotated[
     typer.Option(
         "--precision",
         help="Of matrix products and convolutions. auto: bfloat16 on CUDA devices that have it, "
-        "float32 elsewhere. `tunesvc cost` shows what either takes here.",
+        "and on CPUs for nets that train faster with it. `tunesvc cost` shows what either takes.",
     ),
 ]
 NoEstimate = Annotated[

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,7 +76,7 @@ def loaded(directory: Path, device: str | None) -> Model:
         from tunesvc import exported
         from tunesvc.train import place
 
-    return exported.opened(exported.read(directory), replace(place(device), autocast=False))
+    return exported.opened(exported.read(directory), place(device).settled(autocast=False))
 
 
 def _run(

@@ -23,10 +23,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from tunesvc import hostcache
 from tunesvc.cost.timing import Timing
 
 log = logging.getLogger(__name__)
@@ -73,10 +73,8 @@ def fetch(folder: Path, kind: Mapping[str, object], measure: Callable[[], Timing
 
 
 def _write(file: Path, kind: Mapping[str, object], timing: Timing) -> None:
-    fresh = file.with_suffix(f".{uuid4().hex}.part")  # containers share pids
     try:
-        fresh.write_text(json.dumps({"kind": kind, "timing": asdict(timing)}, indent=1))
-        fresh.replace(file)
+        hostcache.note(file, {"kind": kind, "timing": asdict(timing)})
     except OSError as error:  # the disk is full
         log.info("a latency could not be kept: %s", error)
 
@@ -84,10 +82,10 @@ def _write(file: Path, kind: Mapping[str, object], timing: Timing) -> None:
 def _read(file: Path) -> Timing | None:
     """Return what is kept; None where the file is missing or spoiled."""
     try:
-        stored = json.loads(file.read_text())["timing"]
+        stored = hostcache.noted(file)["timing"]
         median, p95, waited = (float(stored[key]) for key in ("median_ms", "p95_ms", "waited"))
         joules = stored.get("joules")
         spent = None if joules is None else float(joules)
         return Timing(median, p95, int(stored["runs"]), waited, spent)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None

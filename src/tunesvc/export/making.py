@@ -32,7 +32,7 @@ from tunesvc.exported import Description, Evaluation, Record
 from tunesvc.provenance import provenance
 from tunesvc.shelf import Shelf
 from tunesvc.study import Study
-from tunesvc.train import Placement, place
+from tunesvc.train import place
 from tunesvc.trial import Desk, retention
 
 CARD, REQUIREMENTS = "README.md", "requirements.txt"
@@ -122,13 +122,12 @@ def export(
     exported.check_place(into, force=wish.force)
     choice = choose(study, wish, lambda of, number: number in retention.kept(shelf, of))
     say(f"trial {choice.trial.number} of {choice.study.name}: {choice.how}")
-    placement = place(device)
-    bench = Bench(Desk(choice.study, cache, shelf), placement, say)
+    bench = Bench(Desk(choice.study, cache, shelf), place(device), say)
     made, stirred = _made(bench, choice, wish)
     if stirred is not None:
         say(str(stirred))
     with TemporaryDirectory(prefix="tunesvc-export-") as scratch:
-        work = _Work(study, choice, _measuring(bench), placement, made, wish, Path(scratch))
+        work = _Work(study, choice, _measuring(bench), made, wish, Path(scratch))
         written = work.write(into, say)
     return replace(written, soup=stirred, seconds=time.perf_counter() - begun)
 
@@ -144,7 +143,7 @@ def _made(bench: Bench, choice: Choice, wish: Wish) -> tuple[Made, Soup | None]:
 
 def _measuring(bench: Bench) -> Bench:
     """Return the same in float32: what is written is measured, and it computes in that."""
-    return replace(bench, placement=replace(bench.placement, autocast=False))
+    return replace(bench, placement=bench.placement.settled(autocast=False))
 
 
 @dataclass(frozen=True)
@@ -153,13 +152,11 @@ class _Work:
 
     Args:
         bench: that measures.
-        placement: that a refit was trained with, which may be of another precision.
     """
 
     study: Study
     choice: Choice
     bench: Bench
-    placement: Placement
     made: Made
     wish: Wish
     scratch: Path
@@ -210,7 +207,7 @@ class _Work:
         began = origin(config.backbone, of.base, pretrained=config.pretrained)
         told = story.selection(self.study, self.choice, made, began)
         run = self.choice.trial.user_attrs.get("run") or {}
-        placed = self.placement.describe()
+        placed = made.run.placement.describe()
         is_anew = made.made != "soup" and not made.is_own
         return Record(
             study=of.name,

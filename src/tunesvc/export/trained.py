@@ -116,10 +116,10 @@ def anew(bench: Bench, choice: Choice, refit: Refit) -> Made:
         config = replace(config, evaluated=frozenset())
     start = bench.start(label, config.knobs)
     entry = _entry(choice, label, config).model_copy(update={"has_start": start is not None})
+    desk = bench.desk
     run = training.prepare(
-        entry, bench.desk.study.spec.data, bench.desk.study.base, bench.placement,
-        listing=bench.desk.listing, task=bench.desk.task, trained_on=names, start=start,
-        cache=bench.desk.cache,
+        entry, desk.study.spec.data, desk.study.base, desk.placed(config, bench.placement),
+        listing=desk.listing, task=desk.task, trained_on=names, start=start, cache=desk.cache,
     )  # fmt: skip
     history = _trained(bench, run, entry, has_validation)
     entry = entry.model_copy(

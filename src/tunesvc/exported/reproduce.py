@@ -196,7 +196,7 @@ def _as_then(record: Record, here: Placement) -> Iterator[Placement]:
     torch.set_num_threads(then["threads"])
     try:
         autocast = then["precision"] == "bfloat16"
-        yield replace(here, autocast=autocast, threads=then["threads"])
+        yield replace(here.settled(autocast=autocast), threads=then["threads"])
     finally:
         torch.set_num_threads(before)
 

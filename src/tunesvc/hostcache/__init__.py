@@ -21,7 +21,19 @@ memory mapping keeps open, so it ends when the last tensor on it is gone, howeve
 
 from tunesvc.hostcache.entry import Kept
 from tunesvc.hostcache.making import Draft, alone, fetch, trim
+from tunesvc.hostcache.notes import note, noted
 from tunesvc.hostcache.room import CacheFullError, limit_bytes
 from tunesvc.hostcache.trees import hold
 
-__all__ = ["CacheFullError", "Draft", "Kept", "alone", "fetch", "hold", "limit_bytes", "trim"]
+__all__ = [
+    "CacheFullError",
+    "Draft",
+    "Kept",
+    "alone",
+    "fetch",
+    "hold",
+    "limit_bytes",
+    "note",
+    "noted",
+    "trim",
+]

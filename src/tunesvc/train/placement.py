@@ -6,7 +6,8 @@ import ctypes
 import os
 import platform
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ class Placement:
         channels_last: images and filters are laid out (N, H, W, C).
         threads: of torch, on the CPU.
         compiling: which training steps are compiled: see `compiled`.
+        is_open: whether a net may be better off in the other precision: see `precision`.
     """
 
     device: torch.device
@@ -42,6 +44,11 @@ class Placement:
     channels_last: bool
     threads: int
     compiling: Choice = "auto"
+    is_open: bool = False
+
+    def settled(self, *, autocast: bool) -> Placement:
+        """Return the same in a precision that stays."""
+        return replace(self, autocast=autocast, is_open=False)
 
     @property
     def memory_format(self) -> torch.memory_format:
@@ -87,16 +94,11 @@ def place(
 
     Args:
         precision: what matrix products and convolutions are computed in; "auto": bfloat16 on CUDA
-            devices that have it, float32 elsewhere.
+            devices that have it, float32 elsewhere, which is left open on CPUs that have it.
 
     Why: 2026-11: channels_last also on the CPU: training on one core is 1.35 to 1.7 times as fast
     with it for the small backbones at 32 pixels, 1.4 times for MobileNetV2 and no slower for
     ResNet-18 at 96 (Intel Xeon with AVX-512, float32, torch 2.15).
-
-    Why: 2026-11: not bfloat16 by itself on a CPU. With AVX-512 BF16, one thread, 32 images of 128
-    pixels, a training step of ResNet-18 was 1.9 times as fast with it and SqueezeNet's 1.6 times,
-    but MobileNetV2's took 1.3 times as long, at 64 pixels 1.9 times (AMD EPYC, torch 2.15). Which
-    of them a net is would have to be measured, and a trial's numbers would hang on a clock.
 
     Raises:
         UsageError: there is no such device here, or it has no such precision.
@@ -117,6 +119,7 @@ def place(
         channels_last=chosen.type in ("cuda", "cpu"),
         threads=threads,
         compiling=compiling,
+        is_open=precision == "auto" and chosen.type == "cpu" and _has_bfloat16(),
     )
 
 
@@ -133,6 +136,12 @@ def _is_bfloat16(device: torch.device, wanted: Precision) -> bool:
             "leave `--precision` out",
         )
     return is_there
+
+
+def _has_bfloat16() -> bool:
+    """Whether this CPU multiplies numbers in bfloat16, which others only imitate."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # torch 2.8 has none
+    return any(known.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
 
 
 def _keep_freed_memory() -> None:
@@ -171,6 +180,7 @@ def _available_cores() -> int:
     return os.cpu_count() or 1
 
 
+@cache
 def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []

@@ -17,11 +17,11 @@ them has measured is lost, and measured again some other time.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from uuid import uuid4
+
+from tunesvc import hostcache
 
 TRY_SECONDS = 900.0  # of training must be left
 MARGIN = 1.2
@@ -101,10 +101,10 @@ def pays(known: Known, steps_left: int, eager: float | None, *, is_ready: bool) 
 def read(file: Path) -> Known:
     """Return what is known; nothing where the file is missing or spoiled."""
     try:
-        stored = json.loads(file.read_text())["known"]
+        stored = hostcache.noted(file)["known"]
         pairs = {run: (float(eager), float(own)) for run, (eager, own) in stored["pairs"].items()}
         return Known(**stored | {"pairs": pairs})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Known()
 
 
@@ -117,7 +117,4 @@ def write(file: Path, known: Known, kind: dict[str, object]) -> None:
     Raises:
         OSError: the disk is full, or the folder may not be written to.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fresh = file.with_suffix(f".{uuid4().hex}.part")  # containers share pids
-    fresh.write_text(json.dumps({"kind": kind, "known": asdict(known)}, indent=1))
-    fresh.replace(file)
+    hostcache.note(file, {"kind": kind, "known": asdict(known)})

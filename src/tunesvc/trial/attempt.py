@@ -170,7 +170,7 @@ class Attempt:
             if state is not None:
                 training.load_state_dict(state["run"])
         self.fitting.limit(training)
-        run = facts.of_run(label, training, self.placement, self.desk.cache)
+        run = facts.of_run(label, training, self.desk.cache)
         self.reports.say({"run": run})
         check_known(self.desk.goals, label, run)
         return training

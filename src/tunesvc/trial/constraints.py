@@ -69,7 +69,8 @@ class Constraints:
         ending = self._judged()
         if ending is not None and skeleton is not None and "run" not in self.reports.known():
             trained = self.reports.desk.plan(skeleton, config).trained
-            run = facts.of_skeleton(label, config, skeleton, trained, self.placement)
+            placed = self.reports.desk.placed(config, self.placement)
+            run = facts.of_skeleton(label, config, skeleton, trained, placed)
             self.reports.say({"run": run})
         return ending
 
@@ -152,7 +153,8 @@ class Constraints:
             self.values["trainable_m"] = sum(sizes[name] for name in trained) / 1e6
         if wants_memory:
             step = facts.ledger.step_memory(key, backbone, trained)
-            bytes_each = 2 if self.placement.autocast else 4
+            placed = self.reports.desk.placed(config, self.placement)
+            bytes_each = 2 if placed.autocast else 4
             images = config.knobs.batch_size
             self.values["train_memory_mb"] = step.mb(images, bytes_each) if step else None
 

@@ -21,7 +21,7 @@ from tunesvc import cost
 from tunesvc.backbones import Backbone
 from tunesvc.cost import Ledger, Timing, kept
 from tunesvc.study import is_latency_off
-from tunesvc.train import Run
+from tunesvc.train import Placement, Run
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _latency(
 
 def _what(key: str, training: Run, batch_size: int) -> tuple[dict[str, Any], Callable[[], Timing]]:
     """Return what a latency hangs on, and what measures it."""
-    side, placed = training.backbone.transform.crop, training.placement
+    side, placed = training.backbone.transform.crop, _placed(training)
     kind = {"model": key, **_where(training)}
     if batch_size == 1:
         return kind, lambda: cost.inference(training.module, side, placed, seconds=_SECONDS)
@@ -88,8 +88,17 @@ def _what(key: str, training: Run, batch_size: int) -> tuple[dict[str, Any], Cal
     )
 
 
+def _placed(training: Run) -> Placement:
+    """Return where, and how, the model is timed.
+
+    On a CPU in float32, whatever it is trained in: an exported model computes in that.
+    """
+    placed = training.placement
+    return placed.settled(autocast=False) if placed.device.type == "cpu" else placed
+
+
 def _where(training: Run) -> dict[str, Any]:
-    where = dict(training.placement.describe())
+    where = _placed(training).describe()
     del where["device"]  # cards of one name are alike
     return where | {"torch": str(torch.__version__), "torchvision": str(torchvision.__version__)}
 

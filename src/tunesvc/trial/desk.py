@@ -22,7 +22,8 @@ from tunesvc.spec import GivenRun, GivenSampler, Knobs, TrialConfig, trial_seed
 from tunesvc.storage import installation_id
 from tunesvc.study import Goal, Study
 from tunesvc.tasks import Task
-from tunesvc.train import Compiling, Placement, Run, Shared
+from tunesvc.train import Compiling, Placement, Run, Shared, precision
+from tunesvc.train.precision import Net
 from tunesvc.trial import retention
 from tunesvc.trial.models import Models
 
@@ -61,6 +62,7 @@ class Desk:
     models: Models = field(init=False)
     shared: Shared = field(init=False)
     _moved: dict[int, Split] = field(init=False, default_factory=dict)
+    _placed: dict[tuple[str, Placement], Placement] = field(init=False, default_factory=dict)
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -156,10 +158,21 @@ class Desk:
             )
         return self._splits[key]
 
+    def placed(self, config: TrialConfig, placement: Placement) -> Placement:
+        """Return a placement in the precision that the configuration's net is trained in there."""
+        known = config.backbone.model_dump_json(), placement
+        if known not in self._placed:
+            crop, spec = self.transform(config).crop, config.backbone
+            net = Net(spec, crop, lambda: self.models.another(spec))
+            images = self.study.spec.budget.epochs * len(self.listing.splits["train"])
+            self._placed[known] = precision.settled(placement, net, images, self.cache)
+        return self._placed[known]
+
     def training(
         self, config: TrialConfig, first: Split, second: Split, placement: Placement
     ) -> Run:
         """Return model and optimizer for a configuration, at their beginning."""
+        placement = self.placed(config, placement)
         first, second = (self._resident(split, placement) for split in (first, second))
         model = self.models.take(config)
         body = model.backbone

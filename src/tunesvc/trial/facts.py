@@ -23,7 +23,7 @@ from tunesvc.trial import costs
 ledger = Ledger()  # of this process
 
 
-def of_run(label: str, training: Run, placement: Placement, cache: Path) -> dict[str, Any]:
+def of_run(label: str, training: Run, cache: Path) -> dict[str, Any]:
     """Return what is run, on what, and what its model costs.
 
     Args:
@@ -43,7 +43,7 @@ def of_run(label: str, training: Run, placement: Placement, cache: Path) -> dict
         "images": {"train": len(training.train.targets), "val": len(training.val.targets)},
         "micro_batch": training.micro_batch,
         "worker": f"{socket.gethostname()}:{os.getpid()}",
-        **placement.describe(),
+        **training.placement.describe(),
         **provenance(),
     }
 

@@ -69,8 +69,9 @@ class Fitting:
             raise self._too_large(str(error)) from None  # its frames hold the half of the model
 
     def _place(self, config: TrialConfig) -> dict[str, str | int]:
-        crop = self.reports.desk.transform(config).crop
-        return facts.of_memory(config, crop, self.placement)
+        desk = self.reports.desk
+        placed = desk.placed(config, self.placement)
+        return facts.of_memory(config, desk.transform(config).crop, placed)
 
     def _too_large(self, why: str) -> DoesNotFit:
         return DoesNotFit(

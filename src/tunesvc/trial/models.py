@@ -94,6 +94,12 @@ class Models:
             self._keep(label, model)
         return model
 
+    def another(self, spec: BackboneSpec) -> Backbone:
+        """Return a backbone with random numbers, for the caller alone."""
+        return build(
+            spec, self.outputs, base=self.base, pretrained=False, image_size=self.image_size
+        )
+
     def skeleton(self, spec: BackboneSpec) -> Backbone:
         """Return a backbone whose parameters have shapes but no memory; made once."""
         label = spec.model_dump_json()
