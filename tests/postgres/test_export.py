@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +380,7 @@ def test_a_refit_tells_the_precision_that_it_was_trained_in(
     """bfloat16, where the machine trains in that; it is measured in float32 all the same."""
     desk = ran(budget={"trials": 1, "epochs": 1})
     seen, module = [], sys.modules["tunesvc.export.making"]
-    quick = replace(CPU, autocast=True)
+    quick = CPU.settled(autocast=True)
     monkeypatch.setattr(module, "place", lambda _: quick)
     score = scored.score
     monkeypatch.setattr(

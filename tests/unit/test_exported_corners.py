@@ -336,7 +336,7 @@ def test_commands_compute_in_float32(
 ) -> None:
     """Also on devices that training uses bfloat16 on."""
     (known,) = exported.load(digits).predict([image])
-    monkeypatch.setattr("tunesvc.train.place", lambda _device: replace(CPU, autocast=True))
+    monkeypatch.setattr("tunesvc.train.place", lambda _device: CPU.settled(autocast=True))
     told = json.loads(predicted(capsys, digits, image, "--json"))
     assert told["probability"] == pytest.approx(known.probability, abs=1e-6)
     seen: list[bool] = []
