@@ -101,16 +101,18 @@ def test_a_verdict_compares_the_median_with_the_bound(wanted: Target, verdict: s
     assert wanted.verdict(row) == verdict
 
 
-def test_what_never_got_there_is_not_measured() -> None:
-    """A side that did not reach the accuracy has no ratio, and no verdict."""
+def test_what_never_got_there_has_no_ratio() -> None:
+    """Where the peer did we are short, where only we did there is nothing to compare."""
     row = Row("some", "", "s", None, "plain Optuna", figure([12.0]))
     assert cells(row, Target("ratio", 5, is_least=True))[2:] == [
         "not reached s",
         "plain Optuna: 12 (n=1)",
         "",
         "≥ 5×",
-        "not measured",
+        "SHORT",
     ]
+    alone = Row("some", "", "s", figure([12.0]), "plain Optuna", None)
+    assert cells(alone, Target("ratio", 5, is_least=True))[-1] == "not measured"
 
 
 def test_a_skipped_row_says_why() -> None:
