@@ -127,12 +127,14 @@ class Target:
         return f"{sign} {digits(self.bound)}{'×' if self.of == 'ratio' else f' {unit}'}"
 
     def verdict(self, row: Row) -> str:
-        """Return `reached`, `SHORT`, or `not measured`; who got nowhere where the peer did is short."""
+        """Return `reached`, `SHORT`, or `not measured`.
+
+        Who did not get where the peer did is short.
+        """
         found = row.ratio if self.of == "ratio" else row.ours
-        if row.skipped or row.ours is row.theirs is None:
-            return "not measured"
         if found is None:
-            return "SHORT" if row.ours is None else "not measured"
+            is_behind = row.ours is None and row.theirs is not None and not row.skipped
+            return "SHORT" if is_behind else "not measured"
         good = found.median >= self.bound if self.is_least else found.median <= self.bound
         return "reached" if good else "SHORT"
 

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 GAIN = 1.25
 LEAST_IMAGES = 640  # of a run: measuring takes some 64
 _IMAGES = 16  # of a step
-_TURNS = 5  # at most
+_TURNS = 6  # at most; the first warms up, and counts where it takes long
 _SECONDS = 1.0  # after which no further turn is taken
 
 
@@ -130,8 +130,6 @@ def _measured(placement: Placement, net: Net) -> tuple[float, float]:
     with torch.random.fork_rng(devices=[]):
         module = net.build().module.to(memory_format=placement.memory_format).train()
         images = noise(_IMAGES, net.crop, placement)
-        for where in (plain, half):
-            _step(module, images, where)  # warms up
         end = time.perf_counter() + _SECONDS
         for turn in range(_TURNS):
             for where in (plain, half):
