@@ -41,6 +41,11 @@ TARGETS: dict[str, Target] = {
 
 ON_CUDA: dict[str, Target] = {"full_epoch": _least(5)}
 
+_TRIPS = (
+    "Seven round trips: on this machine each takes more than a millisecond, as the peer's own "
+    "figures show beside other runs of it. Needed: a machine whose Postgres answers in one."
+)
+
 # row → why it falls short, and what would be needed; printed only where it does.
 NOTES: dict[str, str] = {
     "head_only_warm": "A trial of the smallest net takes so little on either side that telling it "
@@ -58,13 +63,14 @@ NOTES: dict[str, str] = {
     "building backbones, the latency of each (a quarter of a second, once per host), waiting for "
     "another worker's outputs, and drawing trials: some 30 ms a trial. A study of half a minute "
     "has two seconds of them; with more than a second a trial it is less than 2 %.",
-    "storage_random_20k": "Seven round trips: on this machine each takes more than a millisecond, "
-    "as the peer's own figure shows beside other runs of it.",
     "mixed_study": "On two cores steps that both sides take (of trials that train all stages, or "
     "norms and biases in all) are six tenths of the workers' seconds, and imports and the league "
     "two: a fifth of plain Optuna's whole time is less than these alone. Needed: a device on which "
     "steps are cheap beside decoding. When a search first gets to an accuracy is decided by a few "
     "of 153 images (one is 0.0065), and by one run of plain Optuna.",
+    "storage_random_0k": _TRIPS,
+    "storage_random_1k": _TRIPS,
+    "storage_random_20k": _TRIPS,
     "mixed_study_ray": "As for mixed_study: one run of Ray Tune, decided by a few images.",
 }
 

@@ -63,7 +63,7 @@ def test_bfloat16_is_taken_where_it_brings_a_quarter(
     """And what is slower is not tried for long."""
     tried = clock(whole, half)
     assert chosen(OPEN, tmp_path) is is_half
-    assert tried == [False, True] * (3 if half > whole else 6)  # the first of each warms up
+    assert tried == [False, True] * (2 if half > whole else 6)
 
 
 @pytest.mark.parametrize(("half", "is_half"), [(5.0, True), (20.0, False)])
