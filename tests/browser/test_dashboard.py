@@ -81,6 +81,23 @@ def test_summary_and_pictures_are_shown(
     assert "tunesvc report" not in shown  # the lines between which our words stand
 
 
+def test_pictures_are_shown_among_the_artifacts(
+    view: Open, address: str, made: Study, tmp_path: Path
+) -> None:
+    """As images that are drawn; nobody can put others there."""
+    page = view(f"{address}/dashboard/studies/{made.id}", width=1300)
+    page.set_viewport_size({"width": 1300, "height": 6000})  # what is not in sight is not loaded
+    page.wait_for_selector("text=importance.png", timeout=60_000)
+    page.wait_for_function(
+        """() => {
+            const drawn = [...document.images].filter(each => each.src.includes("/artifacts/"))
+            return drawn.length >= 10 && drawn.every(each => each.naturalWidth > 500)
+        }""",
+        timeout=60_000,
+    )
+    page.screenshot(path=tmp_path / "artifacts.png", full_page=True)
+
+
 def test_report_is_served(view: Open, address: str, tmp_path: Path) -> None:
     """Its list leads to it, and it draws its pictures under its own security policy."""
     page = view(f"{address}/report", width=1300)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,13 +14,16 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from optuna.trial import create_trial
 from optuna_dashboard import get_note, save_note
+from optuna_dashboard.artifact._backend import list_study_artifacts
+from PIL import Image
 from sqlalchemy import text
 from stored_trials import SPEC, add_trials, stored_study
 
 from tunesvc import confirm
 from tunesvc import study as studies
 from tunesvc.dashboard.pages import Pages
-from tunesvc.report import Summaries
+from tunesvc.report import Summaries, pictures
+from tunesvc.report.kept import told
 from tunesvc.report.posting import FIRST, LAST, post
 from tunesvc.spec import StudySpec
 from tunesvc.spec.study_spec import Budget
@@ -31,13 +36,58 @@ def note(made: studies.Study) -> str:
 
 
 def get(pages: Pages, path: str) -> tuple[str, str]:
-    """Return status and body of a page."""
+    """Return status and text of a page."""
+    status, body = load(pages, path)
+    return status, body.decode()
+
+
+def load(pages: Pages, path: str) -> tuple[str, bytes]:
+    """Return status and body of whatever is there."""
     environ: dict[str, Any] = {}
     setup_testing_defaults(environ)
     environ["PATH_INFO"] = path
     said: list[str] = []
     body = b"".join(pages(environ, lambda status, *_: said.append(status)))
-    return said[0], body.decode()
+    return said[0], body
+
+
+def artifacts(made: studies.Study) -> dict[str, str]:
+    """Return the paths of the study's pictures, by name, as optuna-dashboard lists them."""
+    found = list_study_artifacts(made.store.plain().get_study_system_attrs(made.id))
+    return {each["filename"]: f"/artifacts/{made.id}/{each['artifact_id']}" for each in found}
+
+
+def test_pictures_are_artifacts(store: Store, tmp_path: Path) -> None:
+    """Every picture of the report, drawn when it is asked for; none for whom there is none."""
+    made = stored_study(store, tmp_path)
+    assert post(made)
+    found, pages = artifacts(made), Pages(store)
+    drawn = {f"{each.key}.png" for each in told(made).sections if each.figure}
+    assert set(found) == drawn >= {"importance.png", "strategies.png", "curves.png"}
+    for path in found.values():
+        status, body = load(pages, path)
+        assert status.startswith("200")
+        width, height = Image.open(io.BytesIO(body)).size
+        assert 800 < width < 1400
+        assert 100 < height < 1400
+    for wrong in (f"{made.id:x}-00000000", "ffffffff-00000000", "abc", "-"):
+        key = f"artifacts:{wrong}"
+        told_of = {"artifact_id": wrong, "mimetype": "image/png", "filename": "x.png"}
+        store.optuna.set_study_system_attr(made.id, key, json.dumps(told_of))
+        assert load(Pages(store), f"/artifacts/{made.id}/{wrong}")[0].startswith("404")
+
+
+def test_pictures_that_are_no_longer_drawn_are_not_listed(store: Store, tmp_path: Path) -> None:
+    """And those of others stay."""
+    made = stored_study(store, tmp_path)
+    assert post(made)
+    before = artifacts(made)
+    others = json.dumps({"artifact_id": "abc", "filename": "mine.png", "mimetype": "image/png"})
+    store.optuna.set_study_system_attr(made.id, "artifacts:abc", others)
+    report = told(made)
+    fewer = replace(report, sections=tuple(e for e in report.sections if e.key != "curves"))
+    pictures.note(made, fewer)
+    assert set(artifacts(made)) == set(before) - {"curves.png"} | {"mine.png"}
 
 
 def test_summary_is_posted_once(store: Store, tmp_path: Path) -> None:

@@ -50,4 +50,4 @@ def view(chromium: Browser) -> Iterator[Open]:
     yield opened
     for context in contexts:
         context.close()
-    assert said == []
+    assert said == [], said

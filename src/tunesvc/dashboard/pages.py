@@ -19,6 +19,7 @@ from tunesvc.dashboard.framed import Framed
 from tunesvc.dashboard.headers import REPORT_POLICY
 from tunesvc.dashboard.live import PATHS, Live
 from tunesvc.dashboard.origin import SAFE
+from tunesvc.dashboard.pictures import Pictures
 from tunesvc.errors import StudyError, TuneError
 from tunesvc.storage import Store
 
@@ -45,7 +46,8 @@ class Pages:
         self._store, self._lock = store, threading.Lock()
         self._live = Live(store)
         self._generation = self._asked()
-        self._pages = Framed(wsgi(store.plain()))
+        self._pictures = Pictures(store)
+        self._pages = Framed(wsgi(store.plain(), self._pictures))
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request (WSGI)."""
@@ -95,7 +97,8 @@ class Pages:
             except SQLAlchemyError:  # the page tells of a database that is away
                 return
             if now != self._generation:
-                self._generation, self._pages = now, Framed(wsgi(self._store.plain()))
+                self._generation = now
+                self._pages = Framed(wsgi(self._store.plain(), self._pictures))
 
     def _asked(self) -> int:
         with self._store.engine.connect() as connection:

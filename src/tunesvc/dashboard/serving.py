@@ -18,6 +18,7 @@ from tunesvc.dashboard.listening import Listening
 from tunesvc.dashboard.pages import Pages
 from tunesvc.dashboard.proxy import BehindProxy
 from tunesvc.dashboard.roster import Roster
+from tunesvc.report import pictures
 from tunesvc.report.kept import PATIENCE
 from tunesvc.report.posting import post
 from tunesvc.storage import Store, open_store
@@ -39,9 +40,12 @@ def serve(storage: str | None, where: Listening) -> None:
         answering = threading.Thread(target=answers.run, daemon=True)
         answering.start()
         threading.Thread(target=_post, args=(store,), daemon=True).start()
-        while answering.is_alive():
-            interrupt.check()
-            time.sleep(STOP_SECONDS)
+        try:
+            while answering.is_alive():
+                interrupt.check()
+                time.sleep(STOP_SECONDS)
+        finally:
+            pictures.finish()
 
 
 def server(store: Store, where: Listening) -> Any:

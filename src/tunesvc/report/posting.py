@@ -1,19 +1,12 @@
 """A report's summary where people look who watch a study in optuna-dashboard.
 
 The words go into the study's note, between two lines of ours: what somebody wrote above or below
-them stays. The pictures go onto the study's page, as plots of its own.
+them stays. The first pictures go onto the study's page, as plots that can be hovered over; all of
+them are among its artifacts, as images: see `pictures`.
 
 Why: 2026-11: who posts claims it first, in one statement, for the version of the study that it
 saw: of several dashboards and workers one measures, and none undoes a newer one's words. A claim
 whose holder died is free after a minute.
-
-Why: 2026-11: the pictures are plots of the page, which it draws, and not artifacts of the study, as
-one might expect. optuna-dashboard 0.21 shows only images, sound, film and tables among artifacts: a
-page or a plotly figure would be a link, as the note has one; and plotly makes images only with a
-browser at hand. Serving artifacts at all also lets whoever may edit upload files, which are then
-served from this site's own address as whatever they call themselves: a page with a script would act
-for everybody who is logged in. And they lie under bare ids at the top of the store, where neither
-`gc` nor `delete` could tell whose they are.
 """
 
 from __future__ import annotations
@@ -27,6 +20,7 @@ from sqlalchemy import text
 
 from tunesvc import trips
 from tunesvc.confirm import SUFFIX
+from tunesvc.report import pictures
 from tunesvc.report.document import Report
 from tunesvc.report.kept import told
 from tunesvc.report.rendering import markdown
@@ -82,6 +76,7 @@ def _write(study: Study, report: Report) -> None:
     whole = f"[The whole report, with its pictures](/report/{quote(study.name, safe='')})"
     ours = f"{markdown(report, short=True).strip()}\n\n{whole}"
     save_note(stored, _merged(get_note(stored), ours))
+    pictures.note(study, report)
     for section in report.sections:
         if section.key in PICTURES and section.figure:
             figure = plotly.io.from_json(section.figure)
