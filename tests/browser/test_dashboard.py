@@ -54,7 +54,7 @@ def several(store: Store, tmp_path: Path) -> Study:
 
 
 def test_the_front_of_several_objectives_is_shown(
-    view: Open, several: Study, address: str, tmp_path: Path
+    several: Study, address: str, view: Open, tmp_path: Path
 ) -> None:
     """Optuna-dashboard draws it, as it does for any study of its own, with the metrics' names."""
     page = view(f"{address}/dashboard/studies/{several.id}", width=1300)
@@ -65,7 +65,7 @@ def test_the_front_of_several_objectives_is_shown(
 
 
 def test_summary_and_pictures_are_shown(
-    view: Open, address: str, made: Study, tmp_path: Path
+    address: str, made: Study, view: Open, tmp_path: Path
 ) -> None:
     """The study's page has our pictures among its own; its note tells the answer in words."""
     page = view(f"{address}/dashboard/studies/{made.id}", width=1300)
@@ -82,7 +82,7 @@ def test_summary_and_pictures_are_shown(
 
 
 def test_pictures_are_shown_among_the_artifacts(
-    view: Open, address: str, made: Study, tmp_path: Path
+    address: str, made: Study, view: Open, tmp_path: Path
 ) -> None:
     """As images that are drawn; nobody can put others there."""
     page = view(f"{address}/dashboard/studies/{made.id}", width=1300)
@@ -98,7 +98,7 @@ def test_pictures_are_shown_among_the_artifacts(
     page.screenshot(path=tmp_path / "artifacts.png", full_page=True)
 
 
-def test_report_is_served(view: Open, address: str, tmp_path: Path) -> None:
+def test_report_is_served(address: str, view: Open, tmp_path: Path) -> None:
     """Its list leads to it, and it draws its pictures under its own security policy."""
     page = view(f"{address}/report", width=1300)
     page.click("text=made")

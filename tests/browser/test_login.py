@@ -67,7 +67,7 @@ def entered(page: Page, name: str) -> None:
     page.wait_for_selector(".tunesvc-bar")
 
 
-def test_in_through_and_out(view: Open, address: str, made: Study, tmp_path: Path) -> None:
+def test_in_through_and_out(address: str, made: Study, view: Open, tmp_path: Path) -> None:
     """Log in, open the study, see importance, open its report and the status page, log out."""
     wanted = f"{address}/dashboard/studies/{made.id}"
     page = view(wanted, width=1300)
@@ -96,7 +96,7 @@ def test_in_through_and_out(view: Open, address: str, made: Study, tmp_path: Pat
     assert "/login" in page.url
 
 
-def test_the_form_fits(view: Open, address: str, tmp_path: Path) -> None:
+def test_the_form_fits(address: str, view: Open, tmp_path: Path) -> None:
     """At any width, in light and dark; a screen reader hears what the fields are."""
     for width, scheme in ((360, "dark"), (1100, "light")):
         page = view(f"{address}/login", width=width, color_scheme=scheme)
@@ -109,7 +109,7 @@ def test_the_form_fits(view: Open, address: str, tmp_path: Path) -> None:
 
 
 def test_optunas_pages_work_under_our_policy(
-    view: Open, address: str, made: Study, tmp_path: Path
+    address: str, made: Study, view: Open, tmp_path: Path
 ) -> None:
     """Each of them; a console that complains fails the test. The bar covers no control."""
     page = view(f"{address}/login", width=1300)
@@ -139,7 +139,7 @@ def test_parallel_coordinates_are_drawn(chromium: Browser, address: str, made: S
     assert said == []
 
 
-def test_a_real_browsers_own_request_passes(view: Open, address: str, made: Study) -> None:
+def test_a_real_browsers_own_request_passes(address: str, made: Study, view: Open) -> None:
     """What it says of where a request was made is what we look for."""
     page = view(f"{address}/login", width=1300)
     entered(page, "ada")

@@ -31,7 +31,7 @@ def address(store: Store, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_drawn_under_its_policy(
-    view: Open, address: str, tmp_path: Path, scheme: str
+    address: str, view: Open, tmp_path: Path, scheme: str
 ) -> None:
     """Styled, its bars as long as what they tell; nothing is refused (the console says nothing)."""
     page = view(f"{address}/status?refresh=off", color_scheme=scheme)
@@ -46,7 +46,7 @@ def test_the_page_is_drawn_under_its_policy(
     assert page.inner_text("section[aria-labelledby=h-workers] tbody").count("running") == 1
 
 
-def test_every_table_is_named(view: Open, address: str) -> None:
+def test_every_table_is_named(address: str, view: Open) -> None:
     """Each has a caption, and a header for every column and row; on a phone nothing sticks out."""
     page = view(f"{address}/status?refresh=off", width=390)
     tables = page.locator("table")
@@ -60,7 +60,7 @@ def test_every_table_is_named(view: Open, address: str) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_it_leads_to_the_report(view: Open, address: str) -> None:
+def test_it_leads_to_the_report(address: str, view: Open) -> None:
     """By the study's name."""
     page = view(f"{address}/status?refresh=off")
     assert page.locator("main table a").first.get_attribute("href") == "/report/made"

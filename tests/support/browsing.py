@@ -34,7 +34,10 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def view(chromium: Browser) -> Iterator[Open]:
-    """Open an address in a window of its own; whatever the console says fails the test."""
+    """Open an address in a window of its own; whatever the console says fails the test.
+
+    A test asks for it last: its pages are closed before what serves them is stopped.
+    """
     contexts, said = [], []
 
     def opened(address: str | Path, width: int = 1100, **how: Any) -> Page:
