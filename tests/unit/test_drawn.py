@@ -129,5 +129,5 @@ def test_an_id_tells_its_study() -> None:
     (key, *_) = pictures.entries(300, reported(60))
     assert pictures.study_of(key.removeprefix(pictures.PREFIX)) == 300
     for wrong in ("", "-", "ffffffffff-1", "xyz-1"):
-        with pytest.raises(ValueError, match="invalid literal|^ffffffffff"):
+        with pytest.raises(ValueError, match=r"invalid literal|^f{10}"):
             pictures.study_of(wrong)
