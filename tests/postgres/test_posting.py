@@ -22,7 +22,7 @@ from stored_trials import SPEC, add_trials, stored_study
 from tunesvc import confirm
 from tunesvc import study as studies
 from tunesvc.dashboard.pages import Pages
-from tunesvc.report import Summaries, pictures
+from tunesvc.report import Summaries, pictures, posting
 from tunesvc.report.kept import told
 from tunesvc.report.posting import FIRST, LAST, post
 from tunesvc.spec import StudySpec
@@ -70,11 +70,53 @@ def test_pictures_are_artifacts(store: Store, tmp_path: Path) -> None:
         width, height = Image.open(io.BytesIO(body)).size
         assert 800 < width < 1400
         assert 100 < height < 1400
-    for wrong in (f"{made.id:x}-00000000", "ffffffff-00000000", "abc", "-"):
-        key = f"artifacts:{wrong}"
-        told_of = {"artifact_id": wrong, "mimetype": "image/png", "filename": "x.png"}
-        store.optuna.set_study_system_attr(made.id, key, json.dumps(told_of))
-        assert load(Pages(store), f"/artifacts/{made.id}/{wrong}")[0].startswith("404")
+    (known, *_) = (path.rpartition("/")[2] for path in found.values())
+    for wrong in (f"{made.id}/00000000", f"{made.id}/-", f"{made.id}/{made.id}/{known}",
+                  f"999/{known}", f"{2**31}/{known}", f"x/{known}", ""):  # fmt: skip
+        assert load(pages, f"/artifacts/{wrong}")[0].startswith("404"), wrong
+
+
+def test_no_other_site_may_read_a_picture(store: Store, tmp_path: Path) -> None:
+    """Optuna-dashboard's own answer would let all of them."""
+    made = stored_study(store, tmp_path)
+    assert post(made)
+    for path in (*list(artifacts(made).values())[:1], f"/artifacts/{made.id}/00000000"):
+        environ: dict[str, Any] = {}
+        setup_testing_defaults(environ)
+        environ["PATH_INFO"] = path
+        said: list[tuple[str, str]] = []
+        assert list(Pages(store)(environ, lambda _, headers: said.extend(headers)))  # noqa: B023
+        assert not [name for name, _ in said if name.lower().startswith("access-control")]
+
+
+def test_a_picture_that_cannot_be_drawn_is_our_fault(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not told as one that is not there: the server's log and a 500 tell."""
+    made = stored_study(store, tmp_path)
+    assert post(made)
+
+    def broken(*_: str) -> bytes:
+        raise ValueError("nobody draws this")
+
+    monkeypatch.setattr(pictures, "_drawn", broken)
+    with pytest.raises(ValueError, match="nobody draws this"):
+        load(Pages(store), next(iter(artifacts(made).values())))
+
+
+def test_what_was_posted_in_an_older_form_is_posted_again(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A study that was finished before there were pictures gets them."""
+    made = stored_study(store, tmp_path)
+    with monkeypatch.context() as older:
+        older.setattr(posting, "FORM", posting.FORM - 1)
+        older.setattr(pictures, "note", lambda *_: None)
+        assert post(made)
+    assert not artifacts(made)
+    assert post(made)
+    assert artifacts(made)
+    assert not post(made)
 
 
 def test_pictures_that_are_no_longer_drawn_are_not_listed(store: Store, tmp_path: Path) -> None:

@@ -76,6 +76,8 @@ def test_bars_are_as_long_as_the_numbers() -> None:
     assert [patch.get_width() for patch in axes.patches] == [3.0, 7.5]
     (whiskers,) = axes.collections
     assert [line[:, 0].tolist() for line in whiskers.get_segments()] == [[2.5, 4.0], [4.5, 9.5]]
+    none = go.Bar(x=np.array([]), y=[], orientation="h", marker={"color": []}, error_x=error)
+    assert not drawn(none).axes.patches
 
 
 def test_lines_marks_and_bands_are_where_the_numbers_are() -> None:
@@ -84,6 +86,8 @@ def test_lines_marks_and_bands_are_where_the_numbers_are() -> None:
     line = drawn(go.Scatter(x=x, y=[1.0, None, 4.0], mode="lines+markers")).axes
     np.testing.assert_array_equal(line.lines[0].get_ydata(), [1.0, np.nan, 4.0])
     assert line.collections[0].get_offsets()[0].tolist() == [1.0, 1.0]
+    steps = drawn(go.Scatter(x=x, y=x, mode="lines", line={"shape": "hv"}))
+    assert steps.axes.lines[0].get_drawstyle() == "steps-post"
     days = drawn(go.Scatter(x=[0.0, 86_400_000.0], y=[0, 0]), x={"type": "date"})
     assert days.axes.lines[0].get_xdata().tolist() == [0.0, 1.0]
     named = drawn(go.Scatter(x=["a", "b", "a"], y=[1, 2, 3]))
@@ -102,9 +106,14 @@ def test_a_heat_map_has_its_cells() -> None:
     heat = go.Heatmap(z=np.array([[1.0, np.nan], [3.0, 2.0]]), x=["a", "b"], y=["c", "d"],
                       text=[["one", ""], ["three", "two"]], colorscale=style.SCALE)  # fmt: skip
     on = drawn(heat)
-    cells = on.axes.collections[0].get_array()
+    (mesh,) = on.axes.collections
+    cells = mesh.get_array()
     assert cells.filled(-1.0).tolist() == [[1.0, -1.0], [3.0, 2.0]]
     assert {text.get_text() for text in on.axes.texts} >= {"one", "two", "three"}
+    assert mesh.get_coordinates()[0].tolist() == [[-0.5, -0.5], [0.5, -0.5], [1.5, -0.5]]
+    single = drawn(go.Heatmap(z=[[1.0]], x=["a"], y=["c"], colorscale=style.SCALE))
+    corners = single.axes.collections[0].get_coordinates()
+    assert corners.tolist() == [[[-0.5, -0.5], [0.5, -0.5]], [[-0.5, 0.5], [0.5, 0.5]]]
 
 
 @pytest.mark.parametrize(
@@ -119,15 +128,4 @@ def test_words_are_plain(given: str, read: str) -> None:
 def test_a_strangers_text_is_drawn_as_it_is() -> None:
     """A study can be called anything."""
     figure = go.Figure([go.Scatter(x=["$\\frac$", "<script>"], y=[1, 2], name="名前 ${}$")])
-    told = reported(1).sections[0]
-    assert pictures._drawn(figure.to_json(), "$\\oops 名前 <img>").startswith(b"\x89PNG")
-    assert told.title
-
-
-def test_an_id_tells_its_study() -> None:
-    """Whatever else stands in an address tells none."""
-    (key, *_) = pictures.entries(300, reported(60))
-    assert pictures.study_of(key.removeprefix(pictures.PREFIX)) == 300
-    for wrong in ("", "-", "ffffffffff-1", "xyz-1"):
-        with pytest.raises(ValueError, match=r"invalid literal|^f{10}"):
-            pictures.study_of(wrong)
+    assert pictures._drawn(figure.to_json(), "$\\frac$ 名前 <img>").startswith(b"\x89PNG")

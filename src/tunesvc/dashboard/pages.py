@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
 from collections.abc import Iterable
@@ -19,13 +20,17 @@ from tunesvc.dashboard.framed import Framed
 from tunesvc.dashboard.headers import REPORT_POLICY
 from tunesvc.dashboard.live import PATHS, Live
 from tunesvc.dashboard.origin import SAFE
-from tunesvc.dashboard.pictures import Pictures
+from tunesvc.dashboard.pictures import ARTIFACTS, Pictures
 from tunesvc.errors import StudyError, TuneError
 from tunesvc.storage import Store
 
 log = logging.getLogger(__name__)
 
 REPORTS = "/report"
+# A study is deleted without its artifacts, which are stored nowhere: optuna-dashboard would read
+# all of its trials to look for some, and fail where there is no study.
+_ALONE_BODY = b'{"remove_associated_artifacts": false}'
+_ALONE = {"CONTENT_TYPE": "application/json", "CONTENT_LENGTH": str(len(_ALONE_BODY))}
 
 
 class _Sql:
@@ -61,8 +66,12 @@ class Pages:
             return self._report(name.decode(errors="replace"), environ, start_response)
         if not path.strip("/"):
             return answers.redirect(start_response, "/dashboard")
+        if path.startswith(ARTIFACTS):
+            return self._pictures(environ, start_response)
         if path.startswith("/api/"):
             self._renew()
+        if environ["REQUEST_METHOD"] == "DELETE":
+            environ = environ | _ALONE | {"wsgi.input": io.BytesIO(_ALONE_BODY)}
         return self._pages(environ, start_response)
 
     def _report(self, name: str, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:

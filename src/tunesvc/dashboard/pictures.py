@@ -1,54 +1,65 @@
-"""What optuna-dashboard asks for artifacts: a report's pictures, and nothing else.
+"""A report's pictures, where optuna-dashboard's page looks for a study's artifacts (WSGI).
 
-Why: 2026-11: it writes none: files that somebody uploads would be served from this site's own
-address. `changes` lets no upload pass in the first place.
+Why: 2026-11: answered here: optuna-dashboard would let any site's scripts read them, and fails
+where a study is gone. Files that somebody uploads would be served from this site's own address:
+`changes` lets no upload pass.
 """
 
 from __future__ import annotations
 
-import io
-from typing import BinaryIO
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any
 
-from bottle import HTTPError
+from sqlalchemy.exc import SQLAlchemyError
 
 from tunesvc import study
+from tunesvc.dashboard import answers
+from tunesvc.dashboard.origin import SAFE
 from tunesvc.errors import StudyError
 from tunesvc.report import pictures
 from tunesvc.report.kept import PATIENCE, told
 from tunesvc.storage import Store
 
+ARTIFACTS = "/artifacts/"
+_PATH = re.compile(f"{ARTIFACTS}([0-9]{{1,9}})/([0-9a-f]{{8}})")
+
 
 class Pictures:
-    """The pictures of every study's report, as an artifact store of Optuna's."""
+    """The pictures of every study's report; threads may share it.
+
+    optuna-dashboard is given it as its artifact store, for its page to show artifacts at all, and
+    never asks it: see `Pages`.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Return a picture to be read.
-
-        Raises:
-            HTTPError: there is none of this id.
-        """
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request (WSGI)."""
+        if environ["REQUEST_METHOD"] not in SAFE:
+            why = "A picture is only to be looked at."
+            return answers.refusal(environ, start_response, HTTPStatus.METHOD_NOT_ALLOWED, why)
         try:
-            number = pictures.study_of(artifact_id)
-            opened = study.open_study(
-                self._store, self._store.optuna.get_study_name_from_id(number)
-            )
-            found = pictures.image(opened, told(opened, patience=PATIENCE), artifact_id)
-        except (ValueError, KeyError, StudyError):  # no id of ours; no such study, or not of ours
-            found = None
-        if found is None:
-            raise HTTPError(404, "There is no such picture, or no longer.")
-        return io.BytesIO(found)
+            body = self._image(environ.get("PATH_INFO", ""))
+        except SQLAlchemyError:
+            why = "The database is away. Load this page again in a moment."
+            return answers.refusal(environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, why)
+        if body is None:
+            why = "There is no such picture, or no longer."
+            return answers.refusal(environ, start_response, HTTPStatus.NOT_FOUND, why)
+        shape = [("Content-Type", "image/png"), ("Content-Length", str(len(body)))]
+        start_response("200 OK", shape)
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:  # noqa: ARG002 (Optuna's)
-        """Refuse: see above.
-
-        Raises:
-            HTTPError: always.
-        """
-        raise HTTPError(404, "Nothing can be uploaded here.")
-
-    def remove(self, artifact_id: str) -> None:
-        """Do nothing: a study that is deleted takes its attributes with it."""
+    def _image(self, path: str) -> bytes | None:
+        asked = _PATH.fullmatch(path)
+        if asked is None:
+            return None
+        try:
+            name = self._store.optuna.get_study_name_from_id(int(asked[1]))
+            opened = study.open_study(self._store, name)
+        except (KeyError, StudyError):  # no such study, or not of ours
+            return None
+        return pictures.image(told(opened, patience=PATIENCE), asked[2])

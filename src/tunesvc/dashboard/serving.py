@@ -25,7 +25,7 @@ from tunesvc.storage import Store, open_store
 
 log = logging.getLogger(__name__)
 
-THREADS = 8
+THREADS, CONNECTIONS = 16, 9  # a browser that looks at pictures has six threads draw
 STOP_SECONDS = 0.1  # at most, until a signal is heard
 POST_SECONDS = 15  # between two looks for trials that have ended
 LONGEST_REQUEST = 2**20  # bytes; a note is the longest thing that anybody sends
@@ -35,7 +35,7 @@ LONGEST_HEADERS = 2**15
 def serve(storage: str | None, where: Listening) -> None:
     """Serve until interrupted, or until the `up` that started it is gone."""
     processes.end_with_parent()
-    with interrupt.deferred(), open_store(storage, connections=THREADS + 1) as store:
+    with interrupt.deferred(), open_store(storage, connections=CONNECTIONS) as store:
         answers = server(store, where)
         answering = threading.Thread(target=answers.run, daemon=True)
         answering.start()

@@ -93,7 +93,9 @@ def pen(line: Mapping[str, Any]) -> dict[str, Any]:
     """Return colour, width and dashes of a line."""
     look = paint(line["color"]) if "color" in line else {}
     dash = _DASHES.get(line.get("dash", "solid"), "--")
-    return {**look, "linewidth": line.get("width", 2) * _POINTS, "linestyle": dash}
+    steps = "steps-post" if line.get("shape") == "hv" else "default"
+    width = line.get("width", 2) * _POINTS
+    return {**look, "linewidth": width, "linestyle": dash, "drawstyle": steps}
 
 
 def draw(trace: Trace, panel: Panel, figure: Any) -> None:
@@ -169,8 +171,10 @@ def _whiskers(axes: Any, x: Floats, y: Floats, told: Mapping[str, Any], axis: st
 
 def _bar(trace: Trace, panel: Panel, _figure: Any) -> None:
     x, y = panel.at("x", trace["x"]), panel.at("y", trace["y"])
+    if not x.size:  # its intervals belong to none, and neither do its colours
+        return
     colour = trace.get("marker", {}).get("color", "#3f7fc1")
-    each = [paint(one)["color"] for one in (decoded(colour) or [colour])]
+    each = [paint(one)["color"] for one in ([colour] if isinstance(colour, str) else colour)]
     if trace.get("orientation") == "h":
         panel.axes.barh(y, x, height=0.65, color=each, **_name(trace))
     else:
@@ -186,8 +190,10 @@ def _heatmap(trace: Trace, panel: Panel, figure: Any) -> None:
     y = panel.at("y", trace.get("y", range(cells.shape[0])))
     scale = [(at, paint(colour)["color"]) for at, colour in trace["colorscale"]]
     colours = LinearSegmentedColormap.from_list("ours", scale)
+    if trace.get("reversescale"):
+        colours = colours.reversed()
     image = panel.axes.pcolormesh(
-        x, y, cells, cmap=colours.reversed() if trace.get("reversescale") else colours,
+        _edges(x), _edges(y), cells, cmap=colours,
         vmin=trace.get("zmin"), vmax=trace.get("zmax"), edgecolors="white", linewidth=2,
     )  # fmt: skip
     for row, texts in zip(y, decoded(trace.get("text", [])), strict=False):
@@ -197,6 +203,12 @@ def _heatmap(trace: Trace, panel: Panel, figure: Any) -> None:
     if trace.get("showscale", True):
         bar = figure.colorbar(image, ax=panel.axes, pad=0.02)
         bar.set_label(words((trace.get("colorbar", {}).get("title") or {}).get("text", "")))
+
+
+def _edges(places: Floats) -> Floats:
+    """Return where the cells around evenly spaced places begin and end; of one, a half aside."""
+    half = (places[1] - places[0]) / 2 if len(places) > 1 else 0.5
+    return np.append(places - half, places[-1] + half)
 
 
 def _box(trace: Trace, panel: Panel, _figure: Any) -> None:
