@@ -12,6 +12,7 @@ from urllib.parse import quote
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import create_trial
 from optuna_dashboard import get_note, save_note
 from optuna_dashboard.artifact._backend import list_study_artifacts
@@ -22,6 +23,7 @@ from stored_trials import SPEC, add_trials, stored_study
 from tunesvc import confirm
 from tunesvc import study as studies
 from tunesvc.dashboard.pages import Pages
+from tunesvc.errors import TuneError
 from tunesvc.report import Summaries, pictures, posting
 from tunesvc.report.kept import told
 from tunesvc.report.posting import FIRST, LAST, post
@@ -76,6 +78,21 @@ def test_pictures_are_artifacts(store: Store, tmp_path: Path) -> None:
         assert load(pages, f"/artifacts/{wrong}")[0].startswith("404"), wrong
 
 
+def test_another_study_of_the_same_name_has_other_pictures(
+    store: Store, storage_url: str, tmp_path: Path
+) -> None:
+    """Also where a server knows the name of the one that somebody else deleted."""
+    made, pages = stored_study(store, tmp_path), Pages(store)
+    assert post(made)
+    path = next(iter(artifacts(made).values()))
+    assert load(pages, path)[0].startswith("200")
+    with open_store(storage_url) as elsewhere:
+        elsewhere.plain().delete_study(made.id)
+        again = stored_study(elsewhere, tmp_path)
+    assert again.id != made.id
+    assert load(pages, path)[0].startswith("404")
+
+
 def test_no_other_site_may_read_a_picture(store: Store, tmp_path: Path) -> None:
     """Optuna-dashboard's own answer would let all of them."""
     made = stored_study(store, tmp_path)
@@ -102,6 +119,23 @@ def test_a_picture_that_cannot_be_drawn_is_our_fault(
     monkeypatch.setattr(pictures, "_drawn", broken)
     with pytest.raises(ValueError, match="nobody draws this"):
         load(Pages(store), next(iter(artifacts(made).values())))
+
+
+@pytest.mark.parametrize(
+    "error", [StorageInternalError("away"), TuneError("no report of this", "why", "how")]
+)
+def test_a_picture_that_cannot_be_had_now_is_told_so(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """As a report is that cannot be made: come again."""
+    made = stored_study(store, tmp_path)
+    assert post(made)
+
+    def failing(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("tunesvc.dashboard.pictures.told", failing)
+    assert load(Pages(store), next(iter(artifacts(made).values())))[0].startswith("503")
 
 
 def test_what_was_posted_in_an_older_form_is_posted_again(

@@ -12,12 +12,13 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
 
 from tunesvc import study
 from tunesvc.dashboard import answers
 from tunesvc.dashboard.origin import SAFE
-from tunesvc.errors import StudyError
+from tunesvc.errors import StudyError, TuneError
 from tunesvc.report import pictures
 from tunesvc.report.kept import PATIENCE, told
 from tunesvc.storage import Store
@@ -43,7 +44,11 @@ class Pictures:
             return answers.refusal(environ, start_response, HTTPStatus.METHOD_NOT_ALLOWED, why)
         try:
             body = self._image(environ.get("PATH_INFO", ""))
-        except SQLAlchemyError:
+        except TuneError as error:  # no report can be made now
+            return answers.refusal(
+                environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, str(error)
+            )
+        except (SQLAlchemyError, StorageInternalError):
             why = "The database is away. Load this page again in a moment."
             return answers.refusal(environ, start_response, HTTPStatus.SERVICE_UNAVAILABLE, why)
         if body is None:
@@ -61,5 +66,7 @@ class Pictures:
             name = self._store.optuna.get_study_name_from_id(int(asked[1]))
             opened = study.open_study(self._store, name)
         except (KeyError, StudyError):  # no such study, or not of ours
+            return None
+        if opened.id != int(asked[1]):  # another study of the same name, made since
             return None
         return pictures.image(told(opened, patience=PATIENCE), asked[2])
