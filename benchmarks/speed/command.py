@@ -26,6 +26,7 @@ MIXED: dict[str, Callable[[Mixed], Iterator[Row]]] = {
 }
 STORAGE = "storage"
 MIXED_PIXELS = 64
+MIXED_EVERY = {"cpu": 3, "cuda": 1}  # photograph: three runs of each side in a quarter of an hour
 ABSENT = 4
 
 
@@ -96,9 +97,12 @@ def _groups(
         on = Singles(bench, subject, single, Sizes())
         for row in single:
             yield row, lambda row=row, on=on: iter([rows.ROWS[row](on)])
-    whole = Mixed(bench, subjects.many(MIXED_PIXELS))
-    for row in [row for row in wanted if row in MIXED]:
-        yield row, lambda row=row: MIXED[row](whole)
+    together = [row for row in wanted if row in MIXED]
+    if together:
+        folder, every = bench.ground.new_folder("data"), MIXED_EVERY[bench.device]
+        whole = Mixed(bench, subjects.many(folder, MIXED_PIXELS, every=every))
+        for row in together:
+            yield row, lambda row=row: MIXED[row](whole)
     for row in [row for row in wanted if row in gpu.ROWS]:
         yield row, lambda row=row: gpu.ROWS[row](bench)
     if STORAGE in wanted:

@@ -26,12 +26,11 @@ from tunesvc.train import Placement, place
 
 @dataclass(frozen=True)
 class Work:
-    """What is computed: epochs of so many images in batches, then as many evaluated at once."""
+    """What is computed: epochs of so many images in batches."""
 
     backbone: Backbone
     image_size: int
     train: int
-    val: int
     batch_size: int
     epochs: int
     classes: int
@@ -44,27 +43,25 @@ class Limit:
 
     Args:
         train: seconds of each epoch; one before them, which warms up, is not among them.
-        evaluate: seconds of each evaluation.
         peak_memory_mb: of the whole process, or of the GPU's allocator.
     """
 
     train: list[float]
-    evaluate: list[float]
     peak_memory_mb: float
 
 
 def measure(work: Work) -> Limit:
-    """Train and evaluate."""
+    """Train."""
     where = place(work.device)
     module = build(work.backbone, work.classes, "full").to(where.device)
     module = module.to(memory_format=where.memory_format)
     optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4, fused=True)
     batch = _batch(work, where)
-    train, evaluation = [], []
-    for _ in range(work.epochs + 1):
-        train.append(_timed(lambda: _epoch(module, optimizer, batch, work, where)))
-        evaluation.append(_timed(lambda: _evaluate(module, batch[0], work, where)))
-    return Limit(train[1:], evaluation[1:], _peak(where))
+    train = [
+        _timed(lambda: _epoch(module, optimizer, batch, work, where))
+        for _ in range(work.epochs + 1)
+    ]
+    return Limit(train[1:], _peak(where))
 
 
 def _batch(work: Work, where: Placement) -> tuple[Tensor, Tensor]:
@@ -90,14 +87,6 @@ def _epoch(
             outputs = module(images[:count])
         nn.functional.cross_entropy(outputs.float(), targets[:count]).backward()
         optimizer.step()
-
-
-@torch.inference_mode()
-def _evaluate(module: nn.Module, images: Tensor, work: Work, where: Placement) -> None:
-    module.eval()
-    for first in range(0, work.val, work.batch_size):
-        with where.precision():
-            module(images[: min(work.batch_size, work.val - first)])
 
 
 def _timed(act: Callable[[], None]) -> float:

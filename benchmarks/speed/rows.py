@@ -81,14 +81,12 @@ class Singles:
     def limit(self) -> Limit:
         """The same epochs on tensors in memory."""
         job = self._job("full", FULL, 1)
-        counts = [len(list(Path(job.data, split).glob("*/*"))) for split in ("train", "val")]
         classes = len(list(Path(job.data, "train").iterdir()))
         return self.bench.limit(
             Work(
                 backbone=job.backbones[0],
                 image_size=job.image_size,
-                train=counts[0],
-                val=counts[1],
+                train=len(list(Path(job.data, "train").glob("*/*"))),
                 batch_size=job.batch_size,
                 epochs=self.sizes.trials,
                 classes=classes,

@@ -93,10 +93,13 @@ def small(folder: Path, image_size: int = 64) -> Subject:
     return Subject("cifar", words, data, image_size, (backbone("mobilenet_v2_w035"),))
 
 
-def many(image_size: int) -> Subject:
-    """Ants and bees, three backbones."""
-    words = f"ants/bees, MobileNetV2, MobileNetV2 ×0.35, SqueezeNet 1.1, {image_size} px"
-    return Subject("mixed", words, PHOTOS.resolve(), image_size, tuple(map(backbone, _FILES)))
+def many(folder: Path, image_size: int, *, every: int) -> Subject:
+    """Every so-manieth photograph of ants and bees, three backbones."""
+    nets = "MobileNetV2, MobileNetV2 ×0.35, SqueezeNet 1.1"
+    data = thinned(PHOTOS.resolve(), folder / "thinned", every=every)
+    train, val = (len(list(data.glob(f"{split}/*/*"))) for split in ("train", "val"))
+    words = f"ants/bees ({train} + {val} photographs), {nets}, {image_size} px"
+    return Subject("mixed", words, data, image_size, tuple(map(backbone, _FILES)))
 
 
 ALL_STRATEGIES = STRATEGIES
@@ -140,4 +143,15 @@ def unpacked(folder: Path, *, train: int, val: int) -> Path:
             place.mkdir(parents=True)
             for index in np.flatnonzero(labels == number)[: count // len(classes)]:
                 Image.fromarray(images[index]).save(place / f"{index}.jpg", quality=95)
+    return folder
+
+
+def thinned(data: Path, folder: Path, *, every: int) -> Path:
+    """Link every so-manieth image of each class into a folder of its own; return it."""
+    for split in ("train", "val"):
+        for label in sorted((data / split).iterdir()):
+            place = folder / split / label.name
+            place.mkdir(parents=True)
+            for image in sorted(label.iterdir())[::every]:
+                (place / image.name).symlink_to(image)
     return folder

@@ -52,9 +52,11 @@ NOTES: dict[str, str] = {
     "to Postgres and choosing the next one weigh as much as training its head.",
     "head_only_30_cold": "Once for the thirty: decoding, the features of every view, the league, "
     "and what is measured of a backbone. The smaller the net, the less they spare.",
-    "full_epoch": "Two epochs from an empty home. Of 9 s (MobileNetV2 at 128 pixels) 7.8 are steps "
-    "and evaluation, which both sides do (see full_step_vs_limit), 0.4 decoding, once where the "
-    "peer does it at every epoch, 0.4 the latency, once per host, 0.2 building the net. Needed: "
+    "full_epoch": "Two epochs from an empty home, and what is done once per host with them. Of "
+    "9.8 s (MobileNetV2 at 128 pixels) 8.5 are steps and evaluation, which both sides do (see "
+    "full_step_vs_limit), 0.3 decoding, which the peer does at every epoch, 0.2 building the net. "
+    "Of 4 s (×0.35 at 64 pixels) 2.3 are steps and evaluation, 0.3 decoding, 0.6 building the net "
+    "and measuring the precision it is quicker in; the rest is its latency and the start. Needed: "
     "more epochs, images that take longer to decode, or a device on which steps are cheaper.",
     "full_step_vs_limit": "On one thread 97 to 99 % of the limit are reached. Beside an "
     "epoch of about a second, batches are made by one thread while the others wait, and a "
@@ -63,15 +65,15 @@ NOTES: dict[str, str] = {
     "building backbones, the latency of each (a quarter of a second, once per host), waiting for "
     "another worker's outputs, and drawing trials: some 30 ms a trial. A study of half a minute "
     "has two seconds of them; with more than a second a trial it is less than 2 %.",
-    "mixed_study": "On two cores steps that both sides take (of trials that train all stages, or "
-    "norms and biases in all) are six tenths of the workers' seconds, and imports and the league "
-    "two: a fifth of plain Optuna's whole time is less than these alone. Needed: a device on which "
-    "steps are cheap beside decoding. When a search first gets to an accuracy is decided by a few "
-    "of 153 images (one is 0.0065), and by one run of plain Optuna.",
+    "mixed_study": "A fifth of plain Optuna's time is eight seconds or so, of which the workers' "
+    "imports and the league take six; the rest of ours are for the most part steps that both sides "
+    "take (of trials that train all stages, or norms and biases in all). Needed: a device on which "
+    "steps are cheap beside decoding, or a longer study. When a search first gets to an accuracy "
+    "is decided by a few validation images, of which there are some fifty.",
     "storage_random_0k": _TRIPS,
     "storage_random_1k": _TRIPS,
     "storage_random_20k": _TRIPS,
-    "mixed_study_ray": "As for mixed_study: one run of Ray Tune, decided by a few images.",
+    "mixed_study_ray": "As for mixed_study.",
 }
 
 

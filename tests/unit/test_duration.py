@@ -140,6 +140,26 @@ def test_nothing_is_tried_that_is_not_there() -> None:
     assert "away.safetensors" in other.facts["estimate"]["why"]
 
 
+@pytest.mark.parametrize("asked", ["float32", "bfloat16"])
+def test_it_is_tried_in_the_precision_that_workers_get(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`check --precision` tries what `up --precision` would train in."""
+    tried = []
+
+    def measure(dry: Dry, _knobs: Knobs, _stay: Stay) -> Phase:
+        tried.append(dry.placement.describe()["precision"])
+        return KNOWN
+
+    monkeypatch.setattr(Dry, "_measure", measure)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(json.dumps(spec().model_dump(mode="json")))
+    with suppress(SystemExit):
+        main(["check", str(file), "--json", "--precision", asked])
+    assert json.loads(capsys.readouterr().out)["facts"]["estimate"]["about"]
+    assert set(tried) == {asked}
+
+
 @pytest.mark.parametrize("options", [[], ["--no-estimate"]])
 def test_check_tells_it_unless_it_is_not_wanted(
     options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

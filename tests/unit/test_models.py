@@ -64,6 +64,35 @@ def test_a_warm_backbone_is_as_new() -> None:
         assert dropouts == [0.25]
 
 
+class Renewing(nn.Module):
+    """Puts another tensor into its buffer's place at every pass."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("scratch", torch.zeros(()), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.seen = self.seen + len(images)
+        return self.inner(images)  # type: ignore[no-any-return]
+
+
+def test_a_buffer_that_is_replaced_is_kept_and_put_back() -> None:
+    """What a module holds is looked for where it hangs, not where it was."""
+    models = Models(5, Path(), None)
+    model = models.take(config(seed=7, strategy="full"))
+    model.backbone.module.add_module("0", Renewing(nn.Identity()))
+    known, body = model.backbone.tensors, model.backbone.module
+    assert list(known) == list(body.state_dict())
+    body.get_submodule("0")(torch.zeros(3, 1))
+    assert model.backbone.tensors["0.seen"] == body.state_dict()["0.seen"] == 3
+    model.expect(frozenset(known))
+    body.get_submodule("0")(torch.zeros(3, 1))
+    model.restore()
+    assert body.state_dict()["0.seen"] == 3
+
+
 def test_heads_are_drawn_from_the_seed() -> None:
     """Two seeds, two heads; one seed, one head."""
     models = Models(5, Path(), None)

@@ -88,6 +88,12 @@ class _Table:
         self.sign = 1.0 if direction == "maximize" else -1.0
         self.values = {one.name: _values(one, reruns) for one in candidates}
         self.tests = {one.name: _values(one, reruns, test=True) for one in candidates}
+        told = {one.name: one.precision for one in candidates if one.precision}
+        self.in_other_precision = sum(
+            bool(run.precision) and run.precision != told.get(run.candidate, run.precision)
+            for run in reruns
+            if isfinite(run.value)
+        )
         own = [one.name for one in candidates if not one.same_as]
         self.noise = spread([self.values[name] for name in own])
         self.test_noise = spread([self.tests[name] for name in own])
@@ -115,6 +121,7 @@ class _Table:
             bought=self._compared(self.values, winner, reference),
             bought_test=self._compared(self.tests, winner, reference),
             promised_gain=self._promised(winner, reference),
+            in_other_precision=self.in_other_precision,
         )
 
     def _configurations(self) -> tuple[Confirmed, ...]:

@@ -24,6 +24,7 @@ class Candidate:
         promised: what that trial found, in the objective's unit.
         is_default: it is its backbone's untuned configuration; one of the best may be that, too.
         change: what a step changed: "lr 0.001 → 0.01".
+        precision: of the trial's matrix products: "float32"; "" where that is not known.
         same_as: a step whose configuration another candidate has, too: that one's runs are its own.
     """
 
@@ -35,6 +36,7 @@ class Candidate:
     is_default: bool = False
     change: str = ""
     same_as: str = ""
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,12 +47,14 @@ class Rerun:
         seed: its number; the same for every candidate that was run with that seed.
         value: of the objective on the validation split; NaN: it did not come to its end.
         test: the same on the test split; NaN: there is none.
+        precision: of its matrix products; "" where that is not known.
     """
 
     candidate: str
     seed: int
     value: float
     test: float = nan
+    precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,8 @@ class Confirmation:
         curse: its `gap`.
         bought: the winner against the default of its backbone; unsupported where a default won.
         promised_gain: what that same difference was among the study's own trials.
+        in_other_precision: runs whose matrix products were of another precision than those of the
+            study's trial.
     """
 
     metric: str
@@ -133,3 +139,4 @@ class Confirmation:
     bought: Comparison | Unsupported
     bought_test: Comparison | Unsupported
     promised_gain: float | None
+    in_other_precision: int = 0

@@ -23,9 +23,8 @@ import multiprocessing
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
 from itertools import chain, cycle, islice
 from pathlib import Path
 from statistics import fmean
@@ -36,11 +35,12 @@ import torch
 from tunesvc import data, plugins, study
 from tunesvc.check.crowding import crowding
 from tunesvc.check.dry import SECONDS, Dry, Stay
+from tunesvc.check.estimated import Estimate
 from tunesvc.check.looking import Report
 from tunesvc.check.played import Played, play
 from tunesvc.search import evaluated
 from tunesvc.spec import StudySpec
-from tunesvc.train import place
+from tunesvc.train import Precision, place
 
 START_SECONDS = 10.0  # imports, opening, solving the league table; scoring the best at the end
 TRIAL_SECONDS = 0.15  # around a trial's epochs: its claim, its last checkpoint, its end
@@ -49,59 +49,19 @@ MOST = 300  # trials that are played; more are taken to be like the later half o
 PLAYS = 8  # of the study: what the pruner lets through hangs on chance, most of all in small ones
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a study will take.
-
-    Args:
-        seconds: from its start to its end.
-        trials, epochs: of all, when the first of its budgets ends.
-        epochs_unpruned: had none been ended early.
-        frozen_seconds: of all workers, to compute what frozen stages give, once.
-        epoch_seconds: backbone → strategy → one epoch of the trials that were played, on average.
-    """
-
-    seconds: float
-    workers: int
-    device: str
-    trials: int
-    epochs: int
-    epochs_unpruned: int
-    frozen_seconds: float
-    epoch_seconds: Mapping[str, Mapping[str, float]]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        told = {key: _rounded(value) for key, value in asdict(self).items()}
-        return {"about": self.in_words(), **told}
-
-    def in_words(self) -> str:
-        """Return `about 4 minutes on this device (2 workers on cpu): 24 trials, …`."""
-        spared = "" if self.epochs == self.epochs_unpruned else f" of {self.epochs_unpruned}"
-        pruned = ", those that are pruned early reckoned in" if spared else ""
-        return (
-            f"{_about(self.seconds)} on this device ({self.workers} worker(s) on {self.device}): "
-            f"{self.trials} trials, {self.epochs}{spared} epochs{pruned}; what frozen layers give "
-            f"takes {self.frozen_seconds:.0f} s of it, once"
-        )
-
-
-def _about(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1:
-        return "less than a minute"
-    if minutes < 120:
-        return f"about {max(1, round(minutes))} minute{'s' if round(minutes) > 1 else ''}"
-    return f"about {minutes / 60:.0f} hours"
-
-
-def tell(report: Report, spec: StudySpec, base: Path, devices: Sequence[str]) -> None:
+def tell(
+    report: Report,
+    spec: StudySpec,
+    base: Path,
+    devices: Sequence[str],
+    precision: Precision = "auto",
+) -> None:
     """Add to what a check found how long the study takes, or why nobody can tell."""
     if report.problems:
         report.facts["estimate"] = {"about": None, "why": "first, what is told below"}
         return
     try:
-        report.facts["estimate"] = estimate(spec, base, devices).as_json()
+        report.facts["estimate"] = estimate(spec, base, devices, precision).as_json()
     except (
         Exception
     ) as error:  # a full disk, a plugin's mistake: the study can be stored for all that
@@ -109,37 +69,36 @@ def tell(report: Report, spec: StudySpec, base: Path, devices: Sequence[str]) ->
         report.facts["estimate"] = {"about": None, "why": f"it cannot be tried here: {first}"}
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(inner) for key, inner in value.items()}
-    return round(value, 4) if isinstance(value, float) else value
-
-
-def estimate(spec: StudySpec, base: Path, devices: Sequence[str]) -> Estimate:
+def estimate(
+    spec: StudySpec, base: Path, devices: Sequence[str], precision: Precision = "auto"
+) -> Estimate:
     """Return how long a study takes that `check` has found nothing wrong with.
 
     Args:
         base: folder that the study file's relative paths start from.
         devices: of its workers, one each.
+        precision: that they are started with.
 
     Raises:
         TuneError: it cannot be tried here.
         RuntimeError, MemoryError: nor trained.
     """
     if not any(device.startswith("cuda") for device in devices):
-        return _estimate(spec, base, devices)
+        return _estimate(spec, base, devices, precision)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as process:
-        return process.submit(_estimate, spec, base, devices).result()
+        return process.submit(_estimate, spec, base, devices, precision).result()
 
 
-def _estimate(spec: StudySpec, base: Path, devices: Sequence[str]) -> Estimate:
+def _estimate(
+    spec: StudySpec, base: Path, devices: Sequence[str], precision: Precision
+) -> Estimate:
     threads = torch.get_num_threads()
     if devices[0] == "cpu":
         torch.set_num_threads(max(1, _cores() // len(devices)))
     begun, processor = time.perf_counter(), time.process_time()
     try:
-        reckoning = _Reckoning(spec, base, devices)
+        reckoning = _Reckoning(spec, base, devices, precision)
         waited = (time.perf_counter() - begun) / (time.process_time() - processor)
         return reckoning.estimate(start=START_SECONDS * max(1.0, waited))
     finally:
@@ -151,9 +110,12 @@ def _cores() -> int:
 
 
 class _Reckoning:
-    def __init__(self, spec: StudySpec, base: Path, devices: Sequence[str]) -> None:
+    def __init__(
+        self, spec: StudySpec, base: Path, devices: Sequence[str], precision: Precision
+    ) -> None:
         self.spec, self.devices = spec, devices
-        task, placement = plugins.load("task", spec.task), place(devices[0])
+        task = plugins.load("task", spec.task)
+        placement = place(devices[0], precision=precision)
         self.listing = data.scan(spec.data, target=task.target, base=base)
         self.images = {name: len(items) for name, items in self.listing.splits.items()}
         self.looks = evaluated(spec)

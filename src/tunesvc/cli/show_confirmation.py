@@ -42,6 +42,9 @@ def _lines(found: Confirmation) -> Iterable[str]:
         gap = _with_ends(found.curse, found)
         yield f"winner's curse: {found.favourite}, the study's best, had promised {side}: {gap}"
     yield f"noise: {_noise(found)}"
+    if found.in_other_precision:
+        runs = f"{found.in_other_precision} run(s) computed in another than the study's trial"
+        yield f"precision: {runs}: what was promised too much or too little may be due to that"
 
 
 def _noise(found: Confirmation) -> str:

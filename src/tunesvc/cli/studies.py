@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesvc.cli.options import Json, Name, NoEstimate, Settings, Storage, print_json
+from tunesvc.cli.options import Json, Name, NoEstimate, Precision, Settings, Storage, print_json
 
 if TYPE_CHECKING:
     from tunesvc.check import Report
@@ -246,9 +246,13 @@ def check(
     file: Annotated[Path, typer.Argument(help="Study file.")],
     settings: Settings = None,
     no_estimate: NoEstimate = False,
+    precision: Precision = "auto",
     as_json: Json = False,
 ) -> None:
-    """Look at everything that can be known before it begins, and how long it may take here."""
+    """Look at everything that can be known before it begins, and how long it may take here.
+
+    The estimate is for workers that are started with the same --precision.
+    """
     from tunesvc.check import check as look
     from tunesvc.check import tell
     from tunesvc.cli.show import print_report
@@ -259,7 +263,7 @@ def check(
     report = look(spec, file.parent.absolute())
     if not no_estimate:
         left = spec.without(report.dropped)
-        tell(report, left, file.parent.absolute(), placements(None, None))
+        tell(report, left, file.parent.absolute(), placements(None, None), precision)
     if as_json:
         print_json(report.as_json())
     else:

@@ -70,8 +70,9 @@ class Origin:
         is_default = same(trial.params) == same(self.defaults[backbone])
         name = f"trial {trial.number}"
         one = Candidate(
-            name, "best", trial.number, backbone, studies.first_value(trial), is_default
-        )
+            name, "best", trial.number, backbone, studies.first_value(trial), is_default,
+            precision=precision(trial),
+        )  # fmt: skip
         return Chosen(one, trial.params)
 
     def default(self, backbone: str) -> Chosen:
@@ -79,8 +80,10 @@ class Origin:
         params = self.defaults[backbone]
         trial = next((t for t in self._ranked() if same(t.params) == same(params)), None)
         number, value = (trial.number, studies.first_value(trial)) if trial else (None, None)
+        known = precision(trial) if trial else ""
         name = f"default of {backbone}"
-        return Chosen(Candidate(name, "default", number, backbone, value, True), params)
+        one = Candidate(name, "default", number, backbone, value, True, precision=known)
+        return Chosen(one, params)
 
     def known(self, name: str, what: GivenConfiguration) -> Chosen:
         """Return a configuration that the companion holds already."""
@@ -91,6 +94,7 @@ class Origin:
             trial=None if number is None else int(number),
             backbone=str(mark["backbone"]),
             promised=None if number is None else self._value(int(number)),
+            precision="" if number is None else self._precision(int(number)),
             is_default=bool(mark.get("is_default")),
             change=str(mark.get("change", "")),
             same_as=str(mark.get("same_as", "")),
@@ -129,10 +133,18 @@ class Origin:
     def _value(self, number: int) -> float | None:
         return next((studies.first_value(t) for t in self.trials if t.number == number), None)
 
+    def _precision(self, number: int) -> str:
+        return next((precision(t) for t in self.trials if t.number == number), "")
+
     def _ranked(self) -> list[FrozenTrial]:
         sign = 1 if studies.objective(self.study.spec)[1] == "minimize" else -1
         done = [t for t in self.trials if t.state is TrialState.COMPLETE and t.values]
         return sorted(done, key=lambda trial: (sign * trial.values[0], trial.number))
+
+
+def precision(trial: FrozenTrial) -> str:
+    """Return what a trial's matrix products were computed in; "" where it has told nothing."""
+    return str(trial.user_attrs.get("run", {}).get("precision", ""))
 
 
 def in_order(chosen: Iterable[Chosen], direction: Direction) -> list[Chosen]:

@@ -12,7 +12,7 @@ from tunesvc import study as studies
 from tunesvc.analysis.confirmation import confirmation
 from tunesvc.analysis.confirmed import Confirmation, Rerun
 from tunesvc.analysis.table import Unsupported
-from tunesvc.confirm.candidates import Origin, Params, in_order
+from tunesvc.confirm.candidates import Origin, Params, in_order, precision
 from tunesvc.confirm.companion import companion, listed
 from tunesvc.study import Study
 
@@ -75,4 +75,5 @@ def _rerun(trial: FrozenTrial, metric: str) -> Rerun:
     test = studies.restored(trial.user_attrs.get("test", {})).get(metric, nan)
     mark = trial.user_attrs
     value = float(trial.value or 0.0) if is_complete else nan
-    return Rerun(mark["configuration"], mark["seed_index"], value, test if is_complete else nan)
+    known = test if is_complete else nan
+    return Rerun(mark["configuration"], mark["seed_index"], value, known, precision(trial))

@@ -13,7 +13,6 @@ from tunesvc.train.run import Run
 from tunesvc.train.stack import HeadEpoch, HeadJob, Stack, stackable
 
 __all__ = ["Choice", "Compiling", "Diverged", "Epoch", "HeadEpoch", "HeadJob", "OutOfMemory"]
-__all__ += ["Precision"]
-__all__ += ["Placement", "Rehearsed", "Run", "Shared", "Stack", "Steps"]
+__all__ += ["Placement", "Precision", "Rehearsed", "Run", "Shared", "Stack", "Steps"]
 __all__ += ["evaluate", "fit", "held", "is_out_of_memory", "place", "rehearse", "seed"]
 __all__ += ["job_of", "stack_of", "stackable"]

@@ -12,27 +12,31 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torchmetrics import MetricCollection
 
 from tunesvc.backbones.anatomy import Backbone
 from tunesvc.data import Split
 from tunesvc.spec import TrialConfig, derive_seed
 from tunesvc.strategies import Phase, Plan
 from tunesvc.tasks import Task
+from tunesvc.tasks.image_classification import ImageClassification
 from tunesvc.train.chance import Chance
 from tunesvc.train.compiled import Compiling
+from tunesvc.train.counts import Counts
 from tunesvc.train.frozen import Freezer, nothing_kept
 from tunesvc.train.inputs import Batches, Inputs
 from tunesvc.train.optimization import optimizer
 from tunesvc.train.placement import Placement
+
+if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
 
 
 @dataclass(eq=False)
@@ -88,7 +92,7 @@ class Run:
     progress: Progress | None = field(init=False, default=None)  # of the epoch under way
     _phase: Phase | None = field(init=False, default=None)  # whose parameters are free
     _live: list[nn.Module] = field(init=False)  # what is not frozen in it
-    _metrics: MetricCollection | None = field(init=False, default=None)
+    _metrics: MetricCollection | Counts | None = field(init=False, default=None)
     begun: float | None = field(init=False, default=None)  # by `time.perf_counter`: its first step
 
     def __post_init__(self) -> None:
@@ -102,8 +106,7 @@ class Run:
             self.module.to(device)
             self.module.to(memory_format=self.placement.memory_format)
         self._live = [self.module]
-        parameters = dict(self.module.named_parameters())
-        self.optimizer = optimizer(self.config.knobs, self.plan.groups, parameters)
+        self.optimizer = optimizer(self.config.knobs, self.plan.groups, self.backbone.parameters)
         self.micro_batch = self.config.knobs.batch_size
         self.chance = Chance(device)
         if device.type == "cuda":
@@ -162,7 +165,7 @@ class Run:
         if phase is not self._phase:
             self._phase, self._live = phase, self._trained_modules(phase)
             self.module.eval()
-            for name, parameter in self.module.named_parameters():
+            for name, parameter in self.backbone.parameters.items():
                 parameter.requires_grad_(name in phase.trainable)
         self.behave(training=True)
 
@@ -203,10 +206,16 @@ class Run:
         """Return a split in its order."""
         return self.inputs.evaluation(split, self.evaluation_batch, self.chance.order)
 
-    def fresh_metrics(self, outputs: int) -> MetricCollection:
-        """Return the task's metrics, of nothing yet; made once, which takes milliseconds."""
+    def fresh_metrics(self, outputs: int) -> MetricCollection | Counts:
+        """Return the task's metrics, of nothing yet; made once: torchmetrics' take milliseconds."""
         if self._metrics is None:
-            self._metrics = self.task.metric_collection(outputs).to(self.placement.device)
+            device = self.placement.device
+            is_usual = type(self.task) is ImageClassification
+            self._metrics = (
+                Counts(outputs, device)
+                if is_usual
+                else self.task.metric_collection(outputs).to(device)
+            )
         self._metrics.reset()
         return self._metrics
 
@@ -235,9 +244,12 @@ class Run:
         return {
             "next_epoch": self.next_epoch,
             "progress": progress,
-            "model": {n: t for n, t in self.module.state_dict().items() if n in self.changing},
+            "model": self._values(self.changing),
             "optimizer": self.optimizer.state_dict(),
         }
+
+    def _values(self, names: Collection[str]) -> dict[str, Tensor]:
+        return {n: t.detach() for n, t in self.backbone.tensors.items() if n in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where the state was taken; the run must be of the same configuration."""
@@ -258,19 +270,19 @@ class Run:
         """The names of what does not stay as the weights have it: parameters, and statistics."""
         still = [s for s in self.backbone.stages if self.trained.isdisjoint(s.parameters)]
         owners = tuple(f"{name}." for stage in still if stage.parameters for name in stage.modules)
-        buffers = self.module.named_buffers()
-        return self.trained | {name for name, _ in buffers if not name.startswith(owners)}
+        buffers = self.backbone.buffers
+        return self.trained | {name for name in buffers if not name.startswith(owners)}
 
     @property
     def parameters_total(self) -> int:
         """How many numbers the model has."""
-        return sum(p.numel() for p in self.module.parameters())
+        return self.backbone.size
 
     @property
     def parameters_trainable(self) -> int:
         """How many of them some epoch trains."""
-        named = self.module.named_parameters()
-        return sum(p.numel() for name, p in named if name in self.trained)
+        known = self.backbone.parameters
+        return sum(known[name].numel() for name in self.trained)
 
     @property
     def peak_memory_mb(self) -> float:

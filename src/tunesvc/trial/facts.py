@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesvc.backbones import Backbone, weights
-from tunesvc.cost import Ledger, parameters
+from tunesvc.cost import Ledger
 from tunesvc.provenance import provenance
 from tunesvc.spec import BackboneSpec, TrialConfig
 from tunesvc.train import Epoch, Placement, Run
@@ -56,13 +56,13 @@ def of_skeleton(
     Args:
         trained: names of the parameters that some epoch would have trained.
     """
-    own, named = key(config.backbone, backbone), dict(backbone.module.named_parameters())
+    own, named = key(config.backbone, backbone), backbone.parameters
     return {
         "backbone": label,
         "architecture": architecture(config.backbone),
         "knobs": config.knobs.model_dump(mode="json"),
         "seed": config.seed,
-        "parameters": parameters(backbone.module),
+        "parameters": backbone.size,
         "parameters_trainable": sum(named[name].numel() for name in trained),
         "gflops": ledger.gflops(own, backbone),
         **costs.of_shapes(ledger, own, backbone),
@@ -139,8 +139,7 @@ def _pretraining(meta: dict[str, Any]) -> dict[str, Any] | None:
 
 def key(spec: BackboneSpec, backbone: Backbone) -> str:
     """Return what stands for a model in the ledger."""
-    side, size = backbone.transform.crop, parameters(backbone.module)  # the head's, too
-    return f"{architecture(spec)} {side} {size}"
+    return f"{architecture(spec)} {backbone.transform.crop} {backbone.size}"
 
 
 def of_epoch(epoch: Epoch) -> dict[str, Any]:

@@ -43,16 +43,14 @@ class Model:
         """Keep the values of what a run is going to change, the head's excepted."""
         if self.is_kept:
             kept = changing.difference(self.backbone.head.parameters)
-            now = self.backbone.module.state_dict() if kept else {}
-            self._before = {name: value.clone() for name, value in now.items() if name in kept}
+            now = self.backbone.tensors if kept else {}
+            self._before = {n: value.detach().clone() for n, value in now.items() if n in kept}
 
     def restore(self) -> None:
         """Put back what the last run has changed."""
-        module = self.backbone.module
-        module.zero_grad(set_to_none=True)
-        if not self._before:
-            return
-        now: dict[str, Tensor] = module.state_dict(keep_vars=True)
+        for parameter in self.backbone.parameters.values():
+            parameter.grad = None
+        now = self.backbone.tensors if self._before else {}
         with torch.no_grad():
             for name, value in self._before.items():
                 now[name].copy_(value)

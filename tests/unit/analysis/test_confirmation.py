@@ -31,6 +31,7 @@ from tunesvc.analysis.paired import (
 )
 from tunesvc.analysis.race import ALPHA, holm, race, ranked
 from tunesvc.analysis.table import Estimate, Unsupported
+from tunesvc.report.figures.confirmation import says
 
 Table = dict[str, dict[int, float]]
 
@@ -453,3 +454,22 @@ def test_the_way_from_the_default_to_the_best() -> None:
 def test_it_is_plain_data() -> None:
     """It can be written as JSON."""
     assert json.loads(json.dumps(asdict(small())))["winner"] == "trial 3"
+
+
+@pytest.mark.parametrize(
+    ("run", "trial", "count"),
+    [
+        ("float32", "bfloat16", 2),
+        ("float32", "float32", 0),
+        ("", "bfloat16", 0),
+        ("float32", "", 0),
+    ],
+)
+def test_runs_of_another_precision_are_counted(run: str, trial: str, count: int) -> None:
+    """Only those that came to their end, and where both are known; the page and asdict tell it."""
+    one = Candidate("trial 7", "best", 7, "a", 0.9, precision=trial)
+    values = (0.8, 0.81, nan)
+    reruns = [Rerun("trial 7", n, value, precision=run) for n, value in enumerate(values)]
+    found = told(confirmation([one], reruns, metric="accuracy", direction="maximize"))
+    assert found.in_other_precision == asdict(found)["in_other_precision"] == count
+    assert ("2 runs computed in another precision" in says(found)) == (count > 0)

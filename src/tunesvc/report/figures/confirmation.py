@@ -46,6 +46,8 @@ def says(found: Confirmation) -> str:
     if isinstance(found.bought_test, Comparison):
         test = found.bought_test
         words.append(f"on the test split {test.first} is {compared(test, found)}")
+    if found.in_other_precision:
+        words.append(caution(found))
     return " ".join(map(wording.sentence, words))
 
 
@@ -87,6 +89,15 @@ def curse(gap: Estimate, of: Confirmed, found: Confirmation) -> str:
     side = "too much" if gap.value >= 0 else "too little"
     told = f"{_amount(abs(gap.value), found)} {side}"
     return f"the search had promised {told} for {of.candidate.name}"
+
+
+def caution(found: Confirmation) -> str:
+    """Return what else than the seed was different in some runs."""
+    runs = wording.count(found.in_other_precision, "run")
+    return (
+        f"{runs} computed in another precision than the search's trial: what was promised too much "
+        "or too little may be due to that"
+    )
 
 
 def compared(comparison: Comparison, found: Confirmation) -> str:
