@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -265,3 +266,12 @@ def test_the_page_tells_why_a_row_is_short(monkeypatch: pytest.MonkeyPatch) -> N
     assert "- **last_stage_warm**, photos: SHORT: the disk is slow" in page
     assert "digits: SHORT" not in page
     assert "some machine" in page
+
+
+def test_reasons_are_renewed_and_figures_stay() -> None:
+    """Only what stands behind SHORT changes, also where nothing was known before."""
+    row = Row("gap_share", "here", "%", Figure(3, 3, 3, 1), note="told")
+    made = report.page([row], "origin", "cpu")
+    old = re.sub("SHORT: .*", "SHORT: no reason noted yet", made)
+    assert old != made
+    assert report.with_reasons(old) == report.with_reasons(made) == made

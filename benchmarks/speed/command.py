@@ -33,6 +33,10 @@ ABSENT = 4
 def main() -> int:
     """Measure, print, and write RESULTS.md if it was all."""
     options = _options()
+    if options.reasons:
+        path = _path(options.device)
+        path.write_text(report.with_reasons(path.read_text()))
+        return 0
     absent = subjects.missing()
     if absent:
         print(f"skipped: not there: {', '.join(map(str, absent))}")
@@ -42,6 +46,7 @@ def main() -> int:
             *(place, options.device),
             with_ray=not options.no_ray,
             loader_workers=_loader_workers(options),
+            every=options.every or MIXED_EVERY[options.device],
         )
         if options.smoke:
             return smoke(bench)
@@ -54,6 +59,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", action="append", metavar="ROW", choices=_every("cuda"))
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--no-ray", action="store_true", help="leave Ray Tune out")
+    parser.add_argument("--reasons", action="store_true", help="write RESULTS.md's anew, no more")
+    parser.add_argument("--every", type=int, metavar="N", help="photograph, in the mixed study")
     parser.add_argument("--loader-workers", type=int, metavar="N", help="of the peers' DataLoaders")
     return parser.parse_args()
 
@@ -99,8 +106,8 @@ def _groups(
             yield row, lambda row=row, on=on: iter([rows.ROWS[row](on)])
     together = [row for row in wanted if row in MIXED]
     if together:
-        folder, every = bench.ground.new_folder("data"), MIXED_EVERY[bench.device]
-        whole = Mixed(bench, subjects.many(folder, MIXED_PIXELS, every=every))
+        folder = bench.ground.new_folder("data")
+        whole = Mixed(bench, subjects.many(folder, MIXED_PIXELS, every=bench.every))
         for row in together:
             yield row, lambda row=row: MIXED[row](whole)
     for row in [row for row in wanted if row in gpu.ROWS]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -75,5 +76,18 @@ def notes_of(row: Row, device: str) -> str:
     """Return what has to be said of a row; why it is short only where it is."""
     wanted = target(row.row, device)
     short = wanted is not None and wanted.verdict(row) == "SHORT"
-    why = NOTES.get(row.row, "no reason noted yet") if short else ""
-    return "; ".join(filter(None, (row.note, f"SHORT: {why}" if why else "")))
+    return "; ".join(filter(None, (row.note, _reason(row.row) if short else "")))
+
+
+def with_reasons(page: str) -> str:
+    """Return a page with today's reasons; what was measured stays."""
+    return re.sub(
+        r"^(- \*\*(\w+)\*\*, .*?)SHORT: .*$",
+        lambda note: note[1] + _reason(note[2]),
+        page,
+        flags=re.MULTILINE,
+    )
+
+
+def _reason(row: str) -> str:
+    return f"SHORT: {NOTES.get(row, 'no reason noted yet')}"

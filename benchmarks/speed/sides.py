@@ -85,6 +85,7 @@ class Bench:
     Args:
         cores: shared by the processes of a side.
         loader_workers: processes that decode for each of the peers' trainings.
+        every: so-manieth photograph is taken in the mixed study.
     """
 
     ground: Ground
@@ -92,6 +93,7 @@ class Bench:
     with_ray: bool = True
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     loader_workers: int = 0
+    every: int = 1
 
     def ours(self, work: Sequence[Job], *, workers: int = 1, league: bool = True) -> Outcome:
         """Let `tunesvc worker` processes run the studies, oldest first, from empty caches.

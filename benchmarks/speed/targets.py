@@ -63,17 +63,20 @@ NOTES: dict[str, str] = {
     "checkpoint takes its share of two cores.",
     "gap_share": "Gaps have no part in it that computes outputs for later trials; what is left is "
     "building backbones, the latency of each (a quarter of a second, once per host), waiting for "
-    "another worker's outputs, and drawing trials: some 30 ms a trial. A study of half a minute "
-    "has two seconds of them; with more than a second a trial it is less than 2 %.",
-    "mixed_study": "A fifth of plain Optuna's time is eight seconds or so, of which the workers' "
-    "imports and the league take six; the rest of ours are for the most part steps that both sides "
-    "take (of trials that train all stages, or norms and biases in all). Needed: a device on which "
-    "steps are cheap beside decoding, or a longer study. When a search first gets to an accuracy "
-    "is decided by a few validation images, of which there are some fifty.",
+    "another worker's outputs, and drawing trials: some 30 ms a trial, two seconds of thirty to "
+    "forty. Needed: trials of more than a second and a half, on average.",
+    "peak_memory": "Nearly all of this need is torch. 60 MB more are the libraries of the study's "
+    "side (Optuna, SQLAlchemy); the others, for decoded images, larger batches in evaluation, a "
+    "checkpoint's copy and what is measured of a net, have not been taken apart.",
+    "mixed_study": "A fifth of plain Optuna's time is less than the workers' imports and the "
+    "league take, six seconds; the rest of ours are for the most part steps that both sides take "
+    "(of trials that train all stages, or norms and biases in all). Needed: a device on which "
+    "steps are cheap beside decoding, or a longer study, on more images. When a search first gets "
+    "to an accuracy is decided by a few validation images, of which there are some fifty.",
+    "mixed_study_ray": "As for mixed_study.",
     "storage_random_0k": _TRIPS,
     "storage_random_1k": _TRIPS,
     "storage_random_20k": _TRIPS,
-    "mixed_study_ray": "As for mixed_study.",
 }
 
 
