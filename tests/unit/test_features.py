@@ -51,13 +51,14 @@ def test_computed_once_in_order(tmp_path: Path) -> None:
     assert torch.equal(again, first)
 
 
-def test_bfloat16_is_kept_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_16_bits_are_kept_as_they_are(half: torch.dtype, tmp_path: Path) -> None:
     """Every bit of it, and in half the room."""
-    key = replace(KEY, dtype="bfloat16")
-    values = torch.randn(COUNT * VIEWS, 2, 3).to(torch.bfloat16).view(VIEWS, COUNT, 2, 3)
+    key = replace(KEY, dtype=str(half).removeprefix("torch."))
+    values = torch.randn(COUNT * VIEWS, 2, 3).to(half).view(VIEWS, COUNT, 2, 3)
     found = fetched(lambda view, part: values[view, part], tmp_path, key)
     assert found is not None
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == half
     assert torch.equal(found, values)
     index, view = torch.tensor([3, 9]), torch.tensor([0, 2])
     assert torch.equal(features.take(found, index, view), values[view, index])

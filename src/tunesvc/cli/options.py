@@ -43,11 +43,12 @@ Compile = Annotated[
     ),
 ]
 Precision = Annotated[
-    Literal["auto", "float32", "bfloat16"],
+    Literal["auto", "float32", "bfloat16", "float16"],
     typer.Option(
         "--precision",
         help="Of matrix products and convolutions. auto: bfloat16 on CUDA devices that have it, "
-        "and on CPUs for nets that train faster with it. `tunesvc cost` shows what either takes.",
+        "float16 with scaled losses on older ones with tensor cores, and bfloat16 on CPUs for nets "
+        "that train faster with it. `tunesvc cost` shows what each takes.",
     ),
 ]
 NoEstimate = Annotated[

@@ -41,7 +41,7 @@ class Setting(Protocol):
 
     @property
     def autocast(self) -> bool:
-        """Whether matrix products and convolutions are in bfloat16."""
+        """Whether matrix products and convolutions are in 16 bits."""
 
     @property
     def memory_format(self) -> torch.memory_format:

@@ -195,8 +195,9 @@ def _as_then(record: Record, here: Placement) -> Iterator[Placement]:
         return
     torch.set_num_threads(then["threads"])
     try:
-        autocast = then["precision"] == "bfloat16"
-        yield replace(here.settled(autocast=autocast), threads=then["threads"])
+        is_half = then["precision"] != "float32"
+        half = then["precision"] if is_half else here.half
+        yield replace(here.settled(autocast=is_half), half=half, threads=then["threads"])
     finally:
         torch.set_num_threads(before)
 

@@ -26,7 +26,7 @@ class Key:
         views: how the views are made: augmentation, seed, number; that they are centre crops.
         skipped: tells apart which unreadable images of the split were left out; 0: none.
         precision: the type that was computed in: "float32", or autocast's.
-        dtype: the type that is stored: "float32" or "bfloat16".
+        dtype: the type that is stored: "float32", "bfloat16" or "float16".
     """
 
     backbone: str

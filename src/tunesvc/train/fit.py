@@ -162,9 +162,10 @@ def _step(run: Run, progress: Progress, images: Tensor, targets: Tensor) -> None
     for piece in pieces(len(images), run.micro_batch):
         count = piece.stop - piece.start
         loss = _loss(run, images, targets, mixture, piece)
-        torch.autograd.backward(loss * (count / len(images)))
+        torch.autograd.backward(run.scaler.scale(loss * (count / len(images))))
         progress.loss += loss.detach() * count
-    run.optimizer.step()
+    run.scaler.step(run.optimizer)  # but where gradients are too large for float16
+    run.scaler.update()
 
 
 def _loss(

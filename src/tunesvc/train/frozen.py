@@ -169,7 +169,7 @@ class Shared:
 
     def _key(self, inputs: Inputs, frozen: int, split: Split, view: str) -> Key:
         spec = inputs.config.backbone
-        dtype = "bfloat16" if inputs.placement.autocast else "float32"
+        dtype = inputs.placement.computed_in
         return Key(
             backbone=spec.model_dump_json(include={"name", "kwargs"}),
             weights_sha256=inputs.backbone.weights_sha256,

@@ -86,6 +86,7 @@ class Run:
     next_epoch: int = field(init=False, default=0)
     module: nn.Module = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
+    scaler: torch.amp.GradScaler = field(init=False)  # of losses in float16; else it does nothing
     micro_batch: int = field(init=False)
     is_short_of_memory: bool = field(init=False, default=False)
     chance: Chance = field(init=False)
@@ -107,6 +108,7 @@ class Run:
             self.module.to(memory_format=self.placement.memory_format)
         self._live = [self.module]
         self.optimizer = optimizer(self.config.knobs, self.plan.groups, self.backbone.parameters)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.placement.is_scaled)
         self.micro_batch = self.config.knobs.batch_size
         self.chance = Chance(device)
         if device.type == "cuda":
@@ -246,6 +248,7 @@ class Run:
             "progress": progress,
             "model": self._values(self.changing),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
         }
 
     def _values(self, names: Collection[str]) -> dict[str, Tensor]:
@@ -255,6 +258,8 @@ class Run:
         """Go on where the state was taken; the run must be of the same configuration."""
         self.module.load_state_dict(state["model"], strict=False)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.placement.is_scaled and state.get("scaler"):  # whose worker may have been another
+            self.scaler.load_state_dict(state["scaler"])
         self.next_epoch, self.progress = state["next_epoch"], None
         if state["progress"] is not None:
             self.progress = Progress(**state["progress"])

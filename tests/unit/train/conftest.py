@@ -53,6 +53,7 @@ def make_run(
     seed: int = 5,
     task: str = "image-classification",
     group_norm: bool = False,
+    where: Placement = CPU,
     **knobs: Any,
 ) -> Run:
     """Return a run over 60 pictures, in batches of 16 unless the knobs say otherwise."""
@@ -66,7 +67,7 @@ def make_run(
     first, second = pictures(60), pictures(30, seed=1)
     if task == "image-regression":
         first, second = (replace(s, targets=s.targets.float()) for s in (first, second))
-    return Run(body, plugins.load("task", task), first, second, config, CPU, plan)
+    return Run(body, plugins.load("task", task), first, second, config, where, plan)
 
 
 @pytest.fixture
