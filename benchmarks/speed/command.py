@@ -119,7 +119,8 @@ def _groups(
 def _subjects(bench: Bench) -> list[subjects.Subject]:
     if bench.device == "cuda":
         return gpu.subjects_of(bench)
-    return [subjects.photos(), subjects.small(bench.ground.new_folder("data"))]
+    folder = bench.ground.new_folder("data")
+    return [subjects.photos(folder), subjects.small(folder)]
 
 
 def _storage(bench: Bench) -> Iterator[Row]:

@@ -33,10 +33,10 @@ STRATEGY = {
 class Sizes:
     """How much of each."""
 
-    head_trials: int = 30  # of each of tunesvc's studies
-    warm_studies: int = 3
-    trials: int = 3  # of plain Optuna's studies, and of the others of tunesvc
-    epochs: dict[str, int] = field(default_factory=lambda: {HEAD: 4, LAST: 3, FULL: 2})
+    runs: int = 3  # of tunesvc's worker, from an empty cache each
+    head_trials: int = 30  # of each of its studies
+    trials: int = 3  # of plain Optuna's studies, and of tunesvc's of the last stage
+    epochs: dict[str, int] = field(default_factory=lambda: {HEAD: 4, LAST: 3, FULL: 4})
 
 
 @dataclass
@@ -63,19 +63,18 @@ class Singles:
         return self.bench.plain([self._job(s, s, self.sizes.trials) for s in strategies])
 
     @cached_property
-    def warm(self) -> Outcome:
-        """Worker with an empty cache: a study that fills it, others that find it filled."""
-        heads = ["cold", *(f"warm-{i}" for i in range(self.sizes.warm_studies))]
-        work = [self._job(name, HEAD, self.sizes.head_trials) for name in heads]
-        if "last_stage_warm" in self.wanted:
-            work.append(self._job("last", LAST, self.sizes.trials + 1))
-        return self.bench.ours(work)
+    def cached(self) -> list[Outcome]:
+        """Workers with an empty cache each: a study that fills it, others that find it filled."""
+        heads = [self._job(name, HEAD, self.sizes.head_trials) for name in ("cold", "warm")]
+        last = [self._job("last", LAST, self.sizes.trials + 1)]
+        first = heads + (last if "last_stage_warm" in self.wanted else [])
+        return [self.bench.ours(work) for work in [first, *[heads] * (self.sizes.runs - 1)]]
 
     @cached_property
     def full(self) -> list[Outcome]:
         """Workers with an empty cache each, and one trial; no league, which is no part of it."""
         job = self._job("full", FULL, 1)
-        return [self.bench.ours([job], league=False) for _ in range(self.sizes.trials)]
+        return [self.bench.ours([job], league=False) for _ in range(self.sizes.runs)]
 
     @cached_property
     def limit(self) -> Limit:
@@ -88,7 +87,7 @@ class Singles:
                 image_size=job.image_size,
                 train=len(list(Path(job.data, "train").glob("*/*"))),
                 batch_size=job.batch_size,
-                epochs=self.sizes.trials,
+                epochs=self.sizes.runs,
                 classes=classes,
                 device=self.bench.device,
             )
@@ -97,8 +96,8 @@ class Singles:
 
 def head_only_warm(on: Singles) -> Row:
     """The seconds of a head-only trial, of whole studies whose features are there."""
-    studies = [f"warm-{i}" for i in range(on.sizes.warm_studies)]
-    ours = (1000 * span(on.warm.trials[s]) / len(on.warm.trials[s]) for s in studies)
+    studies = (run.trials["warm"] for run in on.cached)
+    ours = (1000 * span(trials) / len(trials) for trials in studies)
     return Row(
         "head_only_warm",
         f"{on.subject.words}, {on.sizes.epochs[HEAD]} epochs",
@@ -113,12 +112,12 @@ def head_only_warm(on: Singles) -> Row:
 def head_only_cold(on: Singles) -> Row:
     """Head-only trials with what comes before them: decoding, features, the league."""
     count = on.sizes.head_trials
-    ours = max(t.ended for t in on.warm.trials["cold"]) - on.warm.ready
+    ours = (max(t.ended for t in run.trials["cold"]) - run.ready for run in on.cached)
     return Row(
         "head_only_30_cold",
         f"{on.subject.words}, {count} trials of {on.sizes.epochs[HEAD]} epochs",
         "s",
-        figure([ours]),
+        figure(ours),
         "plain Optuna",
         figure(count * pace for pace in paces(on.plain.trials[HEAD])),
         note=f"plain Optuna: {count} × the seconds of each of the trials that it ran",
@@ -131,7 +130,7 @@ def last_stage_warm(on: Singles) -> Row:
         "last_stage_warm",
         f"{on.subject.words}, {on.sizes.epochs[LAST]} epochs",
         "s a trial",
-        figure(paces(on.warm.trials["last"])[1:]),
+        figure(paces(on.cached[0].trials["last"])[1:]),
         "plain Optuna",
         figure(paces(on.plain.trials[LAST])),
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -31,7 +32,8 @@ PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["speed.storage_side"])
 BENCHMARKS = Path(__file__).resolve().parents[1]
 
-CROWD_SECONDS = 5.0
+CROWD_SPANS = 3
+CROWD_SECONDS = 2.0  # each
 TRIP_TRIALS = 10
 
 Measured = dict[str, Any]
@@ -39,12 +41,11 @@ Measured = dict[str, Any]
 
 def rows(ground: Ground) -> Iterator[Measured]:
     """Yield every row; `ours` and `plain` are lists of measurements."""
-    yield from sampled(both(ground, 0), 0, "random", 1, trials=20)
-    for finished, trials in ((1_000, 15), (20_000, 8)):
+    yield from sampled(both(ground, 0), 0, 1, ("random",), trials=20)
+    for finished, trials, times in ((1_000, 15, 1), (20_000, 4, 3)):
         urls = both(ground, finished)
-        for workers in (1, 4):
-            yield from sampled(urls, finished, "tpe", workers, trials=trials)
-        yield from sampled(urls, finished, "random", 1, trials=2 * trials)
+        yield from sampled(urls, finished, 1, ("tpe", "random"), trials=trials, times=times)
+        yield from sampled(urls, finished, 4, ("tpe",), trials=trials)
     yield from trips(ground)
     yield many_running(ground)
     yield from crowd(ground)
@@ -52,7 +53,7 @@ def rows(ground: Ground) -> Iterator[Measured]:
 
 def smoke(ground: Ground) -> Figure | None:
     """Return how many times as fast a trial is with TPE, at 1,000 finished ones."""
-    (row,) = sampled(both(ground, 1_000), 1_000, "tpe", 1, trials=8)
+    (row,) = sampled(both(ground, 1_000), 1_000, 1, ("tpe",), trials=8)
     mine, theirs = figure(row["ours"]), figure(row["plain"])
     return ratio(mine, theirs, less_is_better=True) if mine and theirs else None
 
@@ -63,7 +64,13 @@ def both(ground: Ground, finished: int) -> dict[bool, str]:
 
 
 def sampled(
-    urls: Mapping[bool, str], finished: int, sampling: Sampling, workers: int, trials: int
+    urls: Mapping[bool, str],
+    finished: int,
+    workers: int,
+    samplings: tuple[Sampling, ...],
+    *,
+    trials: int,
+    times: int = 1,
 ) -> Iterator[Measured]:
     """Milliseconds of a whole trial; at 20,000 with TPE, also what a new worker's first one takes.
 
@@ -72,20 +79,26 @@ def sampled(
 
     Args:
         urls: of `both`.
+        workers: processes at once.
+        trials: of each process, with each sampler.
+        times: so often, with new processes.
     """
-    did = {}
+    did: dict[bool, list[Done]] = {}
     for is_ours, url in urls.items():
-        works = [Work(url, is_ours, sampling, trials=trials, seed=n) for n in range(workers)]
-        did[is_ours] = together(works)
+        works = [Work(url, is_ours, samplings, trials=trials, seed=n) for n in range(workers)]
+        did[is_ours] = [done for _ in range(times) for done in together(works)]
     some = f"_{workers}_workers" if workers > 1 else ""
-    name = f"storage_{sampling}_{finished // 1000}k{some}"
-    what = f"{sampling}, {finished:,} finished, workers: {workers}"
-    yield row(name, what, "ms", *([ms for each in did[o] for ms in each.trial_ms] for o in did))
-    if finished == 20_000 and sampling == "tpe":
-        firsts = ([each.first_seconds for each in did[o]] for o in did)
-        yield row(f"storage_first_trial{some}", what, "s", *firsts)
-        if workers == 1:
-            yield row("storage_memory", what, "MB", *([e.memory_mb for e in did[o]] for o in did))
+    for sampling in samplings:
+        name = f"storage_{sampling}_{finished // 1000}k{some}"
+        what = f"{sampling}, {finished:,} finished, workers: {workers}"
+        taken = ([ms for each in did[o] for ms in each.trial_ms[sampling]] for o in did)
+        yield row(name, what, "ms", *taken)
+        if finished == 20_000 and sampling == "tpe":
+            firsts = ([each.first_seconds for each in did[o]] for o in did)
+            yield row(f"storage_first_trial{some}", what, "s", *firsts)
+            if workers == 1:
+                memory = ([each.memory_mb for each in did[o]] for o in did)
+                yield row("storage_memory", what, "MB", *memory)
 
 
 def trips(ground: Ground) -> Iterator[Measured]:
@@ -96,11 +109,11 @@ def trips(ground: Ground) -> Iterator[Measured]:
             with Wire(study(ground, is_ours, 100)) as wire:
                 work = Work(wire.url, is_ours, pruner=pruner)
                 with storage_side.opened(work) as trial:
-                    trial()
+                    trial("tpe")
                     counts = []
                     for _ in range(TRIP_TRIALS):
                         before = wire.trips
-                        trial()
+                        trial("tpe")
                         counts.append(wire.trips - before)
             found.append(counts)
         yield row(f"storage_trips_{pruner}", f"tpe, pruner: {pruner}", "round trips", *found)
@@ -111,29 +124,31 @@ def many_running(ground: Ground) -> Measured:
     found = []
     for is_ours in (True, False):
         url = study(ground, is_ours, 1_000, running=100)
-        (done,) = together([Work(url, is_ours, trials=15, with_reports=False)])
-        found.append(done.trial_ms)
+        (done,) = together([Work(url, is_ours, trials=6, with_reports=False)])
+        found.append(done.trial_ms["tpe"])
     what = "ask and 8 parameters, tpe, 1,000 finished, 100 running × 100 steps"
     return row("storage_100_running", what, "ms", *found)
 
 
 def crowd(ground: Ground) -> Iterator[Measured]:
     """Trials per second of trials that train for 50 ms; plain Optuna's at 4 workers is compared."""
-    plain = _rate(ground, is_ours=False, workers=4)
+    plain = _rates(ground, is_ours=False, workers=4)
     for workers in (1, 4, 16, 32):
-        mine = _rate(ground, is_ours=True, workers=workers)
+        mine = _rates(ground, is_ours=True, workers=workers)
         what = f"random, trials of 50 ms, workers: {workers} (plain: 4)"
-        name = f"storage_crowd_{workers}"
-        yield row(name, what, "trials/s", [mine], [plain]) | {"less_is_better": False}
+        told = {"less_is_better": False, "note": f"in spans of {CROWD_SECONDS:g} s of one run"}
+        yield row(f"storage_crowd_{workers}", what, "trials/s", mine, plain) | told
 
 
-def _rate(ground: Ground, *, is_ours: bool, workers: int) -> float:
-    url = study(ground, is_ours, 0)
+def _rates(ground: Ground, *, is_ours: bool, workers: int) -> list[float]:
+    """Return the rate of each span, of one run after whose first trials all began at once."""
+    url, seconds = study(ground, is_ours, 0), CROWD_SPANS * CROWD_SECONDS
     works = [
-        Work(url, is_ours, "random", seconds=CROWD_SECONDS, sleep_seconds=0.01, seed=n)
+        Work(url, is_ours, ("random",), seconds=seconds, sleep_seconds=0.01, seed=n)
         for n in range(workers)
     ]
-    return sum(len(each.trial_ms) for each in together(works)) / CROWD_SECONDS
+    spans = Counter(int(end // CROWD_SECONDS) for each in together(works) for end in each.ended)
+    return [spans[number] / CROWD_SECONDS for number in range(CROWD_SPANS)]
 
 
 def row(name: str, what: str, unit: str, ours: list[float], plain: list[float]) -> Measured:

@@ -32,7 +32,8 @@ class Work:
     """What a process has to do.
 
     Args:
-        trials: so many, or
+        samplings: one after the other, with the same connection.
+        trials: so many with each, or
         seconds: as many as end in that time.
         sleep_seconds: of training, after each step.
         with_reports: else trials are only begun, and their parameters drawn.
@@ -40,7 +41,7 @@ class Work:
 
     url: str
     is_ours: bool
-    sampling: Sampling = "tpe"
+    samplings: tuple[Sampling, ...] = ("tpe",)
     pruner: str = "none"
     trials: int = 0
     seconds: float = 0.0
@@ -51,9 +52,14 @@ class Work:
 
 @dataclass
 class Done:
-    """What it took: of each trial in milliseconds; of the first, with opening the database."""
+    """What it took: of each trial in milliseconds; of the first, with opening the database.
 
-    trial_ms: list[float] = field(default_factory=list)
+    Args:
+        ended: when each trial after the first ended, in seconds since all began.
+    """
+
+    trial_ms: dict[Sampling, list[float]] = field(default_factory=dict)
+    ended: list[float] = field(default_factory=list)
     first_seconds: float = 0.0
     memory_mb: float = 0.0  # at most, beyond what it had after its imports
 
@@ -70,7 +76,7 @@ def spec(sampling: Sampling, pruner: str) -> StudySpec:
     })  # fmt: skip
 
 
-Trial = Callable[[], None]
+Trial = Callable[[Sampling], None]
 
 
 @contextmanager
@@ -83,28 +89,28 @@ def opened(work: Work) -> Iterator[Trial]:
 @contextmanager
 def open_ours(work: Work) -> Iterator[Trial]:
     """Work as `worker` does: lease, draw, report, tell with the last report."""
-    read, memory = spec(work.sampling, work.pruner), search.Memory()
-    pruner = search.pruner(read)
+    reads = {sampling: spec(sampling, work.pruner) for sampling in work.samplings}
+    memory, pruner = search.Memory(), search.pruner(reads[work.samplings[0]])
     with open_store(work.url) as store:
         study_id = store.history.get_study_id_from_name(NAME)
         leases = Leases(store.engine)
 
-        def one() -> None:
+        def one(sampling: Sampling) -> None:
             lease = leases.claim(study_id, TERMS)
             assert lease
             is_rung = search.rungs(pruner, NAME, lease.number)
             storage = Fenced(store.history, store.engine, lease, is_rung)
-            sampler = search.sampler(read, lease.number, memory)
+            sampler = search.sampler(reads[sampling], lease.number, memory)
             study = optuna.load_study(
                 study_name=NAME, storage=storage, sampler=sampler, pruner=pruner
             )
             trial = optuna.Trial(study, lease.trial_id)
             value = draw(trial)
             for step in range(1, STEPS) if work.with_reports else ():
-                time.sleep(work.sleep_seconds)
+                _train(work)
                 storage.report(lease.trial_id, {step: value / step}, {})
                 pruner.prune(study, storage.get_trial(lease.trial_id))
-            time.sleep(work.sleep_seconds)
+            _train(work)
             if work.with_reports:
                 storage.tell(lease.trial_id, TrialState.COMPLETE, [value], {STEPS: value}, {})
                 leases.forget(lease)
@@ -127,16 +133,15 @@ def open_plain(work: Work) -> Iterator[Trial]:
         "none": optuna.pruners.NopPruner,
         "asha": optuna.pruners.SuccessiveHalvingPruner,
     }
-    sampler = kinds[work.sampling](seed=work.seed)
-    study = optuna.load_study(
-        study_name=NAME, storage=storage, sampler=sampler, pruner=kinds[work.pruner]()
-    )
+    samplers = {sampling: kinds[sampling](seed=work.seed) for sampling in work.samplings}
+    study = optuna.load_study(study_name=NAME, storage=storage, pruner=kinds[work.pruner]())
 
-    def one() -> None:
+    def one(sampling: Sampling) -> None:
+        study.sampler = samplers[sampling]
         trial = study.ask()
         value = draw(trial)
         for step in range(1, STEPS + 1) if work.with_reports else ():
-            time.sleep(work.sleep_seconds)
+            _train(work)
             trial.report(value / step, step)
             if work.pruner != "none":
                 trial.should_prune()
@@ -148,6 +153,12 @@ def open_plain(work: Work) -> Iterator[Trial]:
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _train(work: Work) -> None:
+    """Take as long as a step takes; giving up the processor for no time at all takes some."""
+    if work.sleep_seconds:
+        time.sleep(work.sleep_seconds)
 
 
 def draw(trial: optuna.Trial) -> float:
@@ -174,15 +185,19 @@ def do(work: Work) -> Done:
         _start.wait(timeout=120)
     began = time.perf_counter()
     with opened(work) as trial:
-        trial()
+        trial(work.samplings[0])
         done.first_seconds = time.perf_counter() - began
         if _start is not None and work.seconds:
             _start.wait(timeout=120)  # the first trial of all is over
-        deadline = time.perf_counter() + work.seconds
-        while len(done.trial_ms) < work.trials or time.perf_counter() < deadline:
-            start = time.perf_counter()
-            trial()
-            done.trial_ms.append(1000 * (time.perf_counter() - start))
+        began = time.perf_counter()
+        for sampling in work.samplings:
+            taken = done.trial_ms[sampling] = []
+            while len(taken) < work.trials or time.perf_counter() < began + work.seconds:
+                start = time.perf_counter()
+                trial(sampling)
+                now = time.perf_counter()
+                taken.append(1000 * (now - start))
+                done.ended.append(now - began)
     done.memory_mb = peak_mb() - before
     return done
 

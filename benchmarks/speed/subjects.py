@@ -80,10 +80,11 @@ class Subject:
         return replace(made, **changed)
 
 
-def photos(image_size: int = 128) -> Subject:
-    """Ants and bees, MobileNetV2."""
-    words = f"ants/bees (244 + 153 photographs), MobileNetV2, {image_size} px"
-    return Subject("photos", words, PHOTOS.resolve(), image_size, (backbone("mobilenet_v2"),))
+def photos(folder: Path, image_size: int = 128, *, every: int = 2) -> Subject:
+    """Every so-manieth photograph of ants and bees, MobileNetV2."""
+    data, counted = _photos(folder, every)
+    words = f"{counted}, MobileNetV2, {image_size} px"
+    return Subject("photos", words, data, image_size, (backbone("mobilenet_v2"),))
 
 
 def small(folder: Path, image_size: int = 64) -> Subject:
@@ -96,10 +97,16 @@ def small(folder: Path, image_size: int = 64) -> Subject:
 def many(folder: Path, image_size: int, *, every: int) -> Subject:
     """Every so-manieth photograph of ants and bees, three backbones."""
     nets = "MobileNetV2, MobileNetV2 ×0.35, SqueezeNet 1.1"
+    data, counted = _photos(folder, every)
+    words = f"{counted}, {nets}, {image_size} px"
+    return Subject("mixed", words, data, image_size, tuple(map(backbone, _FILES)))
+
+
+def _photos(folder: Path, every: int) -> tuple[Path, str]:
+    """Return a folder with every so-manieth of ants and bees, and in words how many they are."""
     data = thinned(PHOTOS.resolve(), folder / "thinned", every=every)
     train, val = (len(list(data.glob(f"{split}/*/*"))) for split in ("train", "val"))
-    words = f"ants/bees ({train} + {val} photographs), {nets}, {image_size} px"
-    return Subject("mixed", words, data, image_size, tuple(map(backbone, _FILES)))
+    return data, f"ants/bees ({train} + {val} photographs)"
 
 
 ALL_STRATEGIES = STRATEGIES

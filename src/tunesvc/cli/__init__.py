@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from tunesvc.cli.leaving import leave
 from tunesvc.errors import TuneError
 
 
@@ -16,7 +17,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Exit codes: 0 ok, also of a worker that a signal stopped; 2 usage or study file, 3 storage,
     4 data, 5 training failed, 70 start this worker anew, 130 interrupted. `TUNESVC_DEBUG=1` shows
     tracebacks of user errors too.
+
+    Args:
+        arguments: those of the process itself if not given; it then ends here.
     """
+    try:
+        _run(arguments)
+    except SystemExit as end:
+        if arguments is None and isinstance(end.code, int):
+            leave(end.code)
+        raise
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     from tunesvc.cli.app import app
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

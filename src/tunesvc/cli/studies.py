@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Json, Name, NoEstimate, Precision, Settings, Storage, print_json
 
 if TYPE_CHECKING:
@@ -120,7 +121,8 @@ def create(store: Store, spec: StudySpec, base: Path, report: Report | None) -> 
 
 def checked(spec: StudySpec, base: Path) -> Report:
     """Return what a check found; every problem in one error."""
-    from tunesvc.check import check as look
+    with imported():
+        from tunesvc.check import check as look
 
     report = look(spec, base.absolute())
     if report.problems:
@@ -235,7 +237,8 @@ def _refuse_unknown(backbones: list[str]) -> None:
 
     if not backbones:
         return
-    from tunesvc.backbones import names
+    with imported():
+        from tunesvc.backbones import names
 
     for name in backbones:
         if name not in names():
@@ -253,8 +256,9 @@ def check(
 
     The estimate is for workers that are started with the same --precision.
     """
-    from tunesvc.check import check as look
-    from tunesvc.check import tell
+    with imported():
+        from tunesvc.check import check as look
+        from tunesvc.check import tell
     from tunesvc.cli.show import print_report
     from tunesvc.spec import load
     from tunesvc.up import placements

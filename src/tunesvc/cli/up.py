@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesvc import places
+from tunesvc.cli.heap import imported
 from tunesvc.cli.options import Compile, Device, Name, Precision, Settings, Storage
 
 if TYPE_CHECKING:
@@ -227,8 +228,10 @@ def _finish(made: Study, device: str, precision: Precision) -> None:
     from tunesvc.errors import StudyError
     from tunesvc.results import results
     from tunesvc.storage.artifacts import open_artifacts
-    from tunesvc.train import place
-    from tunesvc.trial import Desk, score
+
+    with imported():
+        from tunesvc.train import place
+        from tunesvc.trial import Desk, score
 
     found = results(made)
     if found.status.best is None:
