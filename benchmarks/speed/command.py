@@ -26,7 +26,7 @@ MIXED: dict[str, Callable[[Mixed], Iterator[Row]]] = {
 }
 STORAGE = "storage"
 MIXED_PIXELS = 64
-MIXED_EVERY = {"cpu": 3, "cuda": 1}  # photograph: three runs of each side in a quarter of an hour
+MIXED_EVERY = {"cpu": 4, "cuda": 1}  # photograph: three runs of each side in a quarter of an hour
 ABSENT = 4
 
 
@@ -119,8 +119,7 @@ def _groups(
 def _subjects(bench: Bench) -> list[subjects.Subject]:
     if bench.device == "cuda":
         return gpu.subjects_of(bench)
-    folder = bench.ground.new_folder("data")
-    return [subjects.photos(folder), subjects.small(folder)]
+    return [subjects.photos(), subjects.small(bench.ground.new_folder("data"))]
 
 
 def _storage(bench: Bench) -> Iterator[Row]:

@@ -7,7 +7,7 @@ to their own end, in a worker that goes on; Python's imports are in neither side
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -36,7 +36,6 @@ class Sizes:
     runs: int = 3  # of tunesvc's worker, from an empty cache each
     head_trials: int = 30  # of each of its studies
     trials: int = 3  # of plain Optuna's studies, and of tunesvc's of the last stage
-    epochs: dict[str, int] = field(default_factory=lambda: {HEAD: 4, LAST: 3, FULL: 4})
 
 
 @dataclass
@@ -49,9 +48,9 @@ class Singles:
     sizes: Sizes
 
     def _job(self, study: str, strategy: str, trials: int) -> Job:
-        epochs, bench = self.sizes.epochs[strategy], self.bench
+        bench = self.bench
         return self.subject.job(
-            *(study, [strategy], trials, epochs),
+            *(study, [strategy], trials, self.subject.epochs),
             device=bench.device,
             loader_workers=bench.loader_workers,
         )
@@ -100,7 +99,7 @@ def head_only_warm(on: Singles) -> Row:
     ours = (1000 * span(trials) / len(trials) for trials in studies)
     return Row(
         "head_only_warm",
-        f"{on.subject.words}, {on.sizes.epochs[HEAD]} epochs",
+        f"{on.subject.words}, {on.subject.epochs} epochs",
         "ms a trial",
         figure(ours),
         "plain Optuna",
@@ -115,7 +114,7 @@ def head_only_cold(on: Singles) -> Row:
     ours = (max(t.ended for t in run.trials["cold"]) - run.ready for run in on.cached)
     return Row(
         "head_only_30_cold",
-        f"{on.subject.words}, {count} trials of {on.sizes.epochs[HEAD]} epochs",
+        f"{on.subject.words}, {count} trials of {on.subject.epochs} epochs",
         "s",
         figure(ours),
         "plain Optuna",
@@ -128,7 +127,7 @@ def last_stage_warm(on: Singles) -> Row:
     """Trials after a first one, which filled the cache."""
     return Row(
         "last_stage_warm",
-        f"{on.subject.words}, {on.sizes.epochs[LAST]} epochs",
+        f"{on.subject.words}, {on.subject.epochs} epochs",
         "s a trial",
         figure(paces(on.cached[0].trials["last"])[1:]),
         "plain Optuna",
@@ -138,7 +137,7 @@ def last_stage_warm(on: Singles) -> Row:
 
 def full_epoch(on: Singles) -> Row:
     """Seconds by epochs, from the worker's imports on: decoding, building, reports, checkpoints."""
-    epochs = on.sizes.epochs[FULL]
+    epochs = on.subject.epochs
     ours = [run.trials["full"][0].ended - run.ready for run in on.full]
     return Row(
         "full_epoch",

@@ -27,7 +27,7 @@ def smoke(bench: Bench) -> int:
 
 
 def _training(bench: Bench) -> dict[str, Figure | None]:
-    subject = photos(bench.ground.new_folder("data"), PIXELS, every=1)
+    subject = photos(PIXELS)
 
     def jobs(trials: dict[str, int]) -> list[Job]:
         return [

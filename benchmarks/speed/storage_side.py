@@ -34,7 +34,7 @@ class Work:
     Args:
         samplings: one after the other, with the same connection.
         trials: so many with each, or
-        seconds: as many as end in that time.
+        seconds: as many as begin in that time.
         sleep_seconds: of training, after each step.
         with_reports: else trials are only begun, and their parameters drawn.
     """

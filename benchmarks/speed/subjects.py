@@ -50,13 +50,18 @@ _FILES: dict[str, tuple[str, str, dict[str, Any], str]] = {
 
 @dataclass(frozen=True)
 class Subject:
-    """Data at a size, with backbones."""
+    """Data at a size, with backbones.
+
+    Args:
+        epochs: of a trial, in the rows of one trial after the other.
+    """
 
     name: str
     words: str
     data: Path
     image_size: int
     backbones: tuple[Backbone, ...]
+    epochs: int = 2
 
     def job(
         self, study: str, strategies: Sequence[str], trials: int, epochs: int, **changed: Any
@@ -80,33 +85,26 @@ class Subject:
         return replace(made, **changed)
 
 
-def photos(folder: Path, image_size: int = 128, *, every: int = 2) -> Subject:
-    """Every so-manieth photograph of ants and bees, MobileNetV2."""
-    data, counted = _photos(folder, every)
-    words = f"{counted}, MobileNetV2, {image_size} px"
-    return Subject("photos", words, data, image_size, (backbone("mobilenet_v2"),))
+def photos(image_size: int = 128) -> Subject:
+    """Ants and bees, MobileNetV2."""
+    words = f"ants/bees (244 + 153 photographs), MobileNetV2, {image_size} px"
+    return Subject("photos", words, PHOTOS.resolve(), image_size, (backbone("mobilenet_v2"),))
 
 
 def small(folder: Path, image_size: int = 64) -> Subject:
     """A part of CIFAR-10 as JPEG files, enlarged, MobileNetV2 of a third of the width."""
     words = f"CIFAR-10 JPEG (500 + 250 images), MobileNetV2 ×0.35, {image_size} px"
     data = unpacked(folder / "cifar", train=500, val=250)
-    return Subject("cifar", words, data, image_size, (backbone("mobilenet_v2_w035"),))
+    return Subject("cifar", words, data, image_size, (backbone("mobilenet_v2_w035"),), epochs=4)
 
 
 def many(folder: Path, image_size: int, *, every: int) -> Subject:
     """Every so-manieth photograph of ants and bees, three backbones."""
     nets = "MobileNetV2, MobileNetV2 ×0.35, SqueezeNet 1.1"
-    data, counted = _photos(folder, every)
-    words = f"{counted}, {nets}, {image_size} px"
-    return Subject("mixed", words, data, image_size, tuple(map(backbone, _FILES)))
-
-
-def _photos(folder: Path, every: int) -> tuple[Path, str]:
-    """Return a folder with every so-manieth of ants and bees, and in words how many they are."""
     data = thinned(PHOTOS.resolve(), folder / "thinned", every=every)
     train, val = (len(list(data.glob(f"{split}/*/*"))) for split in ("train", "val"))
-    return data, f"ants/bees ({train} + {val} photographs)"
+    words = f"ants/bees ({train} + {val} photographs), {nets}, {image_size} px"
+    return Subject("mixed", words, data, image_size, tuple(map(backbone, _FILES)))
 
 
 ALL_STRATEGIES = STRATEGIES

@@ -52,12 +52,13 @@ NOTES: dict[str, str] = {
     "to Postgres and choosing the next one weigh as much as training its head.",
     "head_only_30_cold": "Once for the thirty: decoding, the features of every view, the league, "
     "and what is measured of a backbone. The smaller the net, the less they spare.",
-    "full_epoch": "Two epochs from an empty home, and what is done once per host with them. Of "
-    "9.8 s (MobileNetV2 at 128 pixels) 8.5 are steps and evaluation, which both sides do (see "
-    "full_step_vs_limit), 0.3 decoding, which the peer does at every epoch, 0.2 building the net. "
-    "Of 4 s (×0.35 at 64 pixels) 2.3 are steps and evaluation, 0.3 decoding, 0.6 building the net "
-    "and measuring the precision it is quicker in; the rest is its latency and the start. Needed: "
-    "more epochs, images that take longer to decode, or a device on which steps are cheaper.",
+    "full_epoch": "From an empty home, and with a few epochs: what is done once per host is in it. "
+    "In two epochs of MobileNetV2 at 128 pixels 8.5 of 9.8 s were steps and evaluation, which both "
+    "sides do (see full_step_vs_limit), 0.3 decoding, which the peer does at every epoch, 0.2 "
+    "building the net; in two of ×0.35 at 64 pixels 2.3 of 4 s were steps and evaluation, 0.3 "
+    "decoding, 0.6 building the net and measuring the precision it is quicker in, the rest its "
+    "latency and the start. Needed: more epochs, images that take longer to decode, or a device on "
+    "which steps are cheaper.",
     "full_step_vs_limit": "On one thread 97 to 99 % of the limit are reached. Beside an "
     "epoch of about a second, batches are made by one thread while the others wait, and a "
     "checkpoint takes its share of two cores.",
@@ -72,7 +73,7 @@ NOTES: dict[str, str] = {
     "league take, six seconds; the rest of ours are for the most part steps that both sides take "
     "(of trials that train all stages, or norms and biases in all). Needed: a device on which "
     "steps are cheap beside decoding, or a longer study, on more images. When a search first gets "
-    "to an accuracy is decided by a few validation images, of which there are some fifty.",
+    "to an accuracy is decided by a few validation images, of which there are some dozens.",
     "mixed_study_ray": "As for mixed_study.",
     "storage_random_0k": _TRIPS,
     "storage_random_1k": _TRIPS,

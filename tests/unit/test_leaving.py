@@ -44,14 +44,23 @@ def test_what_is_registered_is_done_and_what_is_printed_comes_out(before: str, s
 
 @pytest.mark.parametrize("raised", ["SystemExit(3)", "SystemExit(0)", "KeyboardInterrupt"])
 def test_a_command_ends_with_its_code(raised: str, tmp_path: Path) -> None:
-    """The process's own command does; one that a caller gives leaves the caller alone."""
+    """The process's own command does, at once; one of a caller leaves the caller alone."""
     script = (
+        "import os\nend = os._exit\n"
+        "os._exit = lambda code: (print('left', flush=True), end(code))\n"
         f"import sys\nimport tunesvc.cli as cli, tunesvc.cli.app\n{_LOADED}"
         f"def app(args):\n    print(args)\n    raise {raised}\n"
         "tunesvc.cli.app.app = app\ntry:\n    cli.main(['x'])\nexcept SystemExit: pass\ncli.main()"
     )
     code = {"KeyboardInterrupt": 130}.get(raised) or int(raised[-2])
-    assert _run(script) == (code, "['x']\nNone\n", "")
+    assert _run(script) == (code, "['x']\nNone\nleft\n", "")
+
+
+def test_standard_output_may_be_closed() -> None:
+    script = (
+        f"{_LOADED}import sys\nfrom tunesvc.cli.leaving import leave\nsys.stdout = None\nleave(0)"
+    )
+    assert _run(script) == (0, "", "")
 
 
 def test_a_reader_that_has_gone_is_told_as_ever() -> None:

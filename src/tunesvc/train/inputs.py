@@ -30,9 +30,9 @@ Batches = Iterator[tuple[Tensor, Tensor]]  # what the model is given (B, …) fl
 
 # Pixels of one evaluation batch: it must not need more memory than training does.
 # Why: 2026-11: on the CPU twice as many took no less time (MobileNetV2 and ResNet-18 at 64 to 224
-# pixels), and more memory than training a small net.
+# pixels), and more memory than training a small net. Never too few: batch norms are measured, too.
 _EVAL_PIXELS = {"cuda": 2**24, "mps": 2**22, "cpu": 2**18}
-_EVAL_IMAGES = 256
+_EVAL_IMAGES = (8, 256)  # at least, at most
 
 
 @dataclass(eq=False)
@@ -52,7 +52,7 @@ class Inputs:
     freezer: Freezer
     frozen: int = field(init=False, default=0)  # leading stages, in the epoch under way
     outputs: Outputs | None = field(init=False, default=None)  # of those stages
-    at_once: int = field(init=False, default=_EVAL_IMAGES)  # images, where outputs are computed
+    at_once: int = field(init=False, default=_EVAL_IMAGES[1])  # images, where outputs are computed
     computing: float = field(init=False, default=0.0)  # seconds that computing them has taken
     used: list[dict[str, Any]] = field(init=False, default_factory=list)
 
@@ -166,8 +166,8 @@ class Inputs:
     @property
     def evaluation_batch(self) -> int:
         """How many images are evaluated at once where memory allows it."""
-        pixels = _EVAL_PIXELS[self.placement.device.type]
-        return min(_EVAL_IMAGES, max(1, pixels // self.backbone.transform.crop**2))
+        (least, most), pixels = _EVAL_IMAGES, _EVAL_PIXELS[self.placement.device.type]
+        return min(most, max(least, pixels // self.backbone.transform.crop**2))
 
     def _images(
         self, split: Split, batch_size: int, augmentation: str, order: torch.Generator,

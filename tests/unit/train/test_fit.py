@@ -251,11 +251,11 @@ def test_evaluation_is_the_models_alone(toy_run: ToyRun) -> None:
     assert metrics["loss"] == pytest.approx(loss, rel=1e-5)
 
 
-@pytest.mark.parametrize(("side", "expected"), [(8, [30]), (256, [4, 4, 4, 4, 4, 4, 4, 2])])
+@pytest.mark.parametrize(("side", "expected"), [(8, [30]), (128, [16, 14]), (256, [8, 8, 8, 6])])
 def test_large_images_are_evaluated_in_smaller_batches(
     toy_run: ToyRun, side: int, expected: list[int]
 ) -> None:
-    """On the CPU a batch has at most 2**18 pixels: 4 images of 256×256."""
+    """On the CPU a batch has 2**18 pixels, 16 images of 128×128; or 8 images, if that is more."""
     run = toy_run()
     large = replace(run.backbone.transform, resize=side, crop=side)
     run.inputs.backbone = replace(run.backbone, transform=large)
