@@ -26,7 +26,7 @@ MIXED: dict[str, Callable[[Mixed], Iterator[Row]]] = {
 }
 STORAGE = "storage"
 MIXED_PIXELS = 64
-MIXED_EVERY = {"cpu": 4, "cuda": 1}  # photograph: three runs of each side in a quarter of an hour
+MIXED_EVERY = {"cpu": 3, "cuda": 1}  # photograph: three runs of each side in a quarter of an hour
 ABSENT = 4
 
 

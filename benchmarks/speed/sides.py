@@ -111,6 +111,9 @@ class Bench:
         launched = time.time()
         with self._running([command] * workers, home / "workers.log", variables) as running:
             ready = _ready(home / "run", running)
+            _told(running, url, sum(job.trials for job in work))
+            for process in running:
+                process.terminate()  # else it posts a summary, which is in no figure
             _wait(running, home / "workers.log")
         return Outcome(_trials(url, work), launched, ready)
 
@@ -197,6 +200,19 @@ def _ready(folder: Path, running: Sequence[subprocess.Popen[bytes]]) -> float:
             break
         time.sleep(0.005)
     return time.time()
+
+
+def _told(running: Sequence[subprocess.Popen[bytes]], url: str, count: int) -> None:
+    """Wait until so many trials have ended, or all processes have, or for ever."""
+    ended = text("SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')")
+    deadline = time.monotonic() + LIMIT_SECONDS
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        while any(process.poll() is None for process in running):
+            if connection.execute(ended).scalar_one() >= count or time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+    engine.dispose()
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]], log: Path) -> None:

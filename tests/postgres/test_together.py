@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,18 +17,19 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import text
 from trials import CPU, run_next
 
-from tunesvc import checkpoint, study
+from tunesvc import checkpoint, places, study
 from tunesvc.interrupt import Stopped, check, stoppable
 from tunesvc.leases import Leases, tell_together
 from tunesvc.results import results
 from tunesvc.shelf import Folder
 from tunesvc.spec import StudySpec
 from tunesvc.storage import Store
+from tunesvc.storage.artifacts import open_artifacts
 from tunesvc.train import Stack, placement, precision
 from tunesvc.train.probe import probe
-from tunesvc.trial import AtOnce, Attempt, Desk, complete, league, run_together, score
+from tunesvc.trial import AtOnce, Attempt, Desk, complete, league, retention, run_together, score
 from tunesvc.trial.league import head
-from tunesvc.worker import serve
+from tunesvc.worker import serve, serving
 
 
 def stored(store: Store, folder: Path, name: str, **changed: Any) -> study.Study:
@@ -64,6 +67,55 @@ def work(store: Store, *names: str) -> list[int]:
 def trials(made: study.Study) -> list[FrozenTrial]:
     """All trials, as anybody reads them."""
     return made.store.fresh().get_all_trials(made.id)
+
+
+def left(made: study.Study) -> list[int]:
+    """The numbers of the trials whose checkpoints lie there."""
+    return retention.kept(open_artifacts(places.artifacts()), made)
+
+
+def test_quick_trials_are_not_swept_after_each(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the trials would take as long as training; when work is over, only the best stays."""
+    made, swept, told = stored(store, tmp_path, "quick", stack=1, keep="best-1"), [], []
+    real = retention.forget
+    monkeypatch.setattr(retention, "forget", lambda *a: (swept.append(len(told)), real(*a)))
+    serve(store.url, [made.name], device="cpu", until_done=True, on_trial=told.append)
+    assert left(made) == [made.optuna().best_trial.number]
+    assert 1 < len(swept) < len(told) == 8
+
+
+def test_a_stop_sweeps(store: Store, tmp_path: Path) -> None:
+    """A worker that leaves between two trials leaves no checkpoint that is not kept."""
+    made, lines = stored(store, tmp_path, "left", stack=1, keep="best-1"), []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 4:
+            raise Stopped("SIGTERM")
+
+    with pytest.raises(Stopped):
+        serve(store.url, [made.name], device="cpu", until_done=True, on_trial=tell)
+    assert left(made) == [made.optuna().best_trial.number]
+
+
+def test_an_idle_worker_sweeps(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one that stays and waits for more work."""
+    made = stored(store, tmp_path, "idle", stack=1, keep="best-1")
+
+    def look(_seconds: float) -> None:
+        until = time.monotonic() + 20
+        while left(made) != [made.optuna().best_trial.number]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        raise Stopped("SIGTERM")
+
+    monkeypatch.setattr(serving, "time", SimpleNamespace(sleep=look))
+    with pytest.raises(Stopped):
+        serve(store.url, [made.name], device="cpu", until_done=False)
 
 
 def test_a_stack_tells_what_each_trial_would_have_told_alone(store: Store, tmp_path: Path) -> None:

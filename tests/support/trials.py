@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from tunesvc import train
 from tunesvc.leases import Leases
-from tunesvc.trial import AtOnce, Attempt, Desk, run
+from tunesvc.trial import AtOnce, Attempt, Desk, run, sweep
 
 CPU = train.place("cpu")
 
@@ -27,6 +27,7 @@ def run_next(desk: Desk) -> Any:
             return run(Attempt(desk, lease, CPU, leases, AtOnce()))
         finally:
             leases.release(lease)
+            sweep(desk)  # as a worker does that finds no more work
 
 
 def trial(desk: Desk, number: int = 0) -> FrozenTrial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
 import optuna
@@ -61,6 +62,8 @@ class Desk:
     memory: search.Memory = field(init=False, default_factory=search.Memory)
     models: Models = field(init=False)
     shared: Shared = field(init=False)
+    swept: float = field(init=False, default=-inf)  # when checkpoints were last deleted, monotonic
+    is_swept: bool = field(init=False, default=True)  # no trial was told since
     _moved: dict[int, Split] = field(init=False, default_factory=dict)
     _placed: dict[tuple[str, Placement], Placement] = field(init=False, default_factory=dict)
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)

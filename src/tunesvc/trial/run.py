@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from tunesvc.trial.score import final_score, wants_score
 from tunesvc.trial.values import note_reached, settled
 
 log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0  # between two looks for checkpoints that are not kept
 
 
 @dataclass(frozen=True)
@@ -86,13 +89,27 @@ def run(attempt: Attempt) -> Outcome | None:
 
 
 def tidy(attempts: Sequence[Attempt]) -> None:
-    """Trials of one study were told: have the clerk delete checkpoints that are not kept now."""
+    """Trials of one study were told: have the clerk delete checkpoints that are not kept now.
+
+    Unless it has just done so: then a later trial's end will do, or `sweep`.
+    """
     for attempt in attempts:
         attempt.leases.forget(attempt.lease)
-    attempts[0].clerk.submit(_forget, attempts[0].desk)
+    desk = attempts[0].desk
+    desk.is_swept = False
+    if time.monotonic() > desk.swept + SWEEP_SECONDS:
+        attempts[0].clerk.submit(sweep, desk)
 
 
-def _forget(desk: Desk) -> None:
+def sweep(desk: Desk) -> None:
+    """Delete the checkpoints of a study that are not kept, if a trial was told since the last time.
+
+    Why: 2026-11: it reads the study's trials, 5 ms; after every head-only trial of 45 that was a
+    tenth of the worker's time.
+    """
+    if desk.is_swept:
+        return
+    desk.is_swept, desk.swept = True, time.monotonic()  # first: who is told meanwhile unsets it
     try:
         retention.forget(desk.shelf, desk.study, desk.records())
     except Exception as error:

@@ -66,7 +66,11 @@ def serve(
         clerk = ThreadPoolExecutor(1, thread_name_prefix="clerk", initializer=_give_way)
         with closing(leases), clerk:
             served = Served(store, leases, names)
-            _work(Shift(store, leases, shelf, placement, served, on_trial, clerk), until_done)
+            shift = Shift(store, leases, shelf, placement, served, on_trial, clerk)
+            try:
+                _work(shift, until_done)
+            finally:
+                shift.sweep()
             served.leave()
 
 

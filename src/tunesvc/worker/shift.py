@@ -32,6 +32,7 @@ from tunesvc.trial import (
     is_head_only,
     run,
     run_together,
+    sweep,
 )
 from tunesvc.worker.served import Served
 
@@ -71,7 +72,14 @@ class Shift:
             if isinstance(lease, Lease):
                 return Attempt(desk, lease, self.placement, self.leases, self.clerk)
         self._fresh = (0.0, [])
+        self.sweep()
         return None
+
+    def sweep(self) -> None:
+        """Have the clerk delete the checkpoints that the last trials have left."""
+        for desk in self.desks.values():
+            if not desk.is_swept:
+                self.clerk.submit(sweep, desk)
 
     def _desks(self) -> Iterator[Desk]:
         until, served = self._fresh
