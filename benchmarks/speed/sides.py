@@ -203,14 +203,20 @@ def _ready(folder: Path, running: Sequence[subprocess.Popen[bytes]]) -> float:
 
 
 def _told(running: Sequence[subprocess.Popen[bytes]], url: str, count: int) -> None:
-    """Wait until so many trials have ended, or all processes have, or for ever."""
+    """Wait until so many trials have ended, or all processes have.
+
+    Raises:
+        RuntimeError: it takes for ever.
+    """
     ended = text("SELECT count(*) FROM trials WHERE state IN ('COMPLETE', 'PRUNED', 'FAIL')")
     deadline = time.monotonic() + LIMIT_SECONDS
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         while any(process.poll() is None for process in running):
-            if connection.execute(ended).scalar_one() >= count or time.monotonic() > deadline:
+            if connection.execute(ended).scalar_one() >= count:
                 break
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{count} trials are not told in {LIMIT_SECONDS:.0f} s")
             time.sleep(0.2)
     engine.dispose()
 

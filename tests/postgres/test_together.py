@@ -100,6 +100,22 @@ def test_a_stop_sweeps(store: Store, tmp_path: Path) -> None:
     assert left(made) == [made.optuna().best_trial.number]
 
 
+def test_another_study_s_trial_sweeps(store: Store, tmp_path: Path) -> None:
+    """What the last quick trials of a study left does not wait for the next study's end."""
+    made, then = (stored(store, tmp_path, name, stack=1, keep="best-1") for name in ("a", "b"))
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        until = time.monotonic() + 20
+        while len(told) == 9 and left(made) != [made.optuna().best_trial.number]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+    serve(store.url, [made.name, then.name], device="cpu", until_done=True, on_trial=tell)
+    assert len(told) == 16
+
+
 def test_an_idle_worker_sweeps(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

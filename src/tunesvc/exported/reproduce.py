@@ -5,7 +5,8 @@
 
 Two runs that differ in nothing but chance lie further apart than 1.96·√2·σ once in twenty times.
 With the same seeds, device, precision and threads nothing is left to chance: then every epoch is
-the same to the last bit, and so is the model.
+the same to the last bit, and so is the model; of a head that was trained in a stack with others,
+where sums are rounded in another order, to rounding.
 """
 
 from __future__ import annotations

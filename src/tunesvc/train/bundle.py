@@ -164,8 +164,8 @@ class Bundle:
                 _drop_out(inputs[row], job.knobs.dropout, generator)
         outputs = torch.baddbmm(self._bias, self._weight, inputs.transpose(1, 2))
         losses, slope = self._loss(outputs, targets, self._smoothing)
-        torch.bmm(slope, inputs, out=self._of_weight)
-        torch.sum(slope, 2, keepdim=True, out=self._of_bias)
+        self._of_weight.copy_(torch.bmm(slope, inputs))  # some devices take no view as `out`
+        self._of_bias.copy_(slope.sum(2, keepdim=True))
         self._optimizer.step(self._parameters, self._gradients, rate)
         return losses
 

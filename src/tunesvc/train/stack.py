@@ -4,8 +4,8 @@
     K    views of the N training images, D features of each; M validation images
     C    outputs of a head
 
-A head's numbers do not depend on which others are in its stack, nor on when those leave it: each
-has its own order of images, its own dropout and its own optimizer's state.
+But for rounding, a head's numbers do not depend on which others are in its stack, nor on when those
+leave it: each has its own order of images, its own dropout and its own optimizer's state.
 
 Why: 2026-11: a stack is divided into bundles of one optimizer, each small enough that a step's
 features stay in a CPU's cache; every bundle is trained for a whole epoch before the next.

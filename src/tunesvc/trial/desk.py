@@ -63,7 +63,7 @@ class Desk:
     models: Models = field(init=False)
     shared: Shared = field(init=False)
     swept: float = field(init=False, default=-inf)  # when checkpoints were last deleted, monotonic
-    is_swept: bool = field(init=False, default=True)  # no trial was told since
+    is_swept: bool = field(init=False, default=False)  # and no trial was told since
     _moved: dict[int, Split] = field(init=False, default_factory=dict)
     _placed: dict[tuple[str, Placement], Placement] = field(init=False, default_factory=dict)
     _splits: dict[tuple[str, int, str], Split] = field(init=False, default_factory=dict)

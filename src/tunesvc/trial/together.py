@@ -5,7 +5,8 @@ pruned, and keeps no checkpoint on its way: a worker that dies repeats some seco
 in a stack meets an error, every trial is run by itself, where its error is its own.
 
 Why: 2026-11: a trial that is alone is a stack of one. A step of it takes a fifth of an ordinary
-one's time, and its numbers are the same whoever else is in the stack, dropout's masks included.
+one's time, and its numbers are the same to rounding whoever else is in the stack, dropout's masks
+included.
 """
 
 from __future__ import annotations

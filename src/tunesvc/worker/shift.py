@@ -75,10 +75,14 @@ class Shift:
         self.sweep()
         return None
 
-    def sweep(self) -> None:
-        """Have the clerk delete the checkpoints that the last trials have left."""
+    def sweep(self, *, but: Desk | None = None) -> None:
+        """Have the clerk delete the checkpoints that the last trials have left.
+
+        Args:
+            but: the study of quick trials, the next of which does it.
+        """
         for desk in self.desks.values():
-            if not desk.is_swept:
+            if not desk.is_swept and desk is not but:
                 self.clerk.submit(sweep, desk)
 
     def _desks(self) -> Iterator[Desk]:
@@ -93,6 +97,7 @@ class Shift:
     def run(self, attempt: Attempt) -> None:
         """Run a claimed trial, and those that can be trained with it; what is not told is freed."""
         attempts = self._gathered(attempt)
+        self.sweep(but=attempt.desk if _is_head_only(attempt) else None)
         try:
             attempt.told = self._told
             attempt.on_begun = lambda: self._ask_ahead(attempt.desk)
