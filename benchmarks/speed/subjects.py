@@ -61,7 +61,7 @@ class Subject:
     data: Path
     image_size: int
     backbones: tuple[Backbone, ...]
-    epochs: int = 2
+    epochs: int = 3
 
     def job(
         self, study: str, strategies: Sequence[str], trials: int, epochs: int, **changed: Any
@@ -95,7 +95,7 @@ def small(folder: Path, image_size: int = 64) -> Subject:
     """A part of CIFAR-10 as JPEG files, enlarged, MobileNetV2 of a third of the width."""
     words = f"CIFAR-10 JPEG (500 + 250 images), MobileNetV2 ×0.35, {image_size} px"
     data = unpacked(folder / "cifar", train=500, val=250)
-    return Subject("cifar", words, data, image_size, (backbone("mobilenet_v2_w035"),), epochs=3)
+    return Subject("cifar", words, data, image_size, (backbone("mobilenet_v2_w035"),), epochs=4)
 
 
 def many(folder: Path, image_size: int, *, every: int) -> Subject:
