@@ -61,7 +61,7 @@ class Subject:
     data: Path
     image_size: int
     backbones: tuple[Backbone, ...]
-    epochs: int = 3
+    epochs: int = 2
 
     def job(
         self, study: str, strategies: Sequence[str], trials: int, epochs: int, **changed: Any

@@ -30,7 +30,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from scipy.optimize import minimize
 
 from tunesvc.train.stacked_losses import loss_of
 from tunesvc.train.stacked_metrics import measure
@@ -208,6 +207,8 @@ class _Search:
 
     def minimum(self, l2: float, tolerance: float, start: _Fit | None) -> _Fit:
         """Return the minimum of F for a λ, searched for from another's."""
+        from scipy.optimize import minimize  # 0.4 s, which a worker that probes nothing is spared
+
         head = torch.zeros(self._shape, dtype=torch.float64, device=self._turned.device)
         if start is not None:
             head = torch.cat([start.weight, start.bias[:, None]], dim=1)
