@@ -1,7 +1,8 @@
 """One trial after the other: the head alone, the last stage, everything.
 
-Each side has one process with all cores. tunesvc's trials are timed from the end of the one before
-to their own end, in a worker that goes on; Python's imports are in neither side's figures.
+Each side has one process at a time, with all cores. tunesvc's trials are timed from the end of the
+one before to their own end, in a worker that goes on; Python's imports are in neither side's
+figures.
 """
 
 from __future__ import annotations
@@ -19,14 +20,7 @@ from speed.subjects import Subject
 from speed.table import Row, figure
 
 HEAD, LAST, FULL = "linear-probe", "last-stage", "full"
-STRATEGY = {
-    "head_only_warm": HEAD,
-    "head_only_30_cold": HEAD,
-    "last_stage_warm": LAST,
-    "full_epoch": FULL,
-    "full_step_vs_limit": FULL,
-    "peak_memory": FULL,
-}
+STRATEGY = {"head_only_warm": HEAD, "head_only_30_cold": HEAD, "last_stage_warm": LAST}
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,24 @@ class Sizes:
 
     runs: int = 3  # of tunesvc's worker, from an empty cache each
     head_trials: int = 30  # of each of its studies
-    trials: int = 3  # of plain Optuna's studies, and of tunesvc's of the last stage
+    trials: int = 3  # of plain Optuna's studies of a part, and of tunesvc's of the last stage
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Full fine-tuning, in a new process on each side, one soon after the other.
+
+    Why: 2026-11: the same steps take a third longer in some minutes than in others.
+
+    Args:
+        ours: a study of one trial, from an empty cache.
+        limit: as many epochs on tensors in memory.
+        plain: the same trial as plain Optuna has it.
+    """
+
+    ours: Outcome
+    limit: Limit
+    plain: Outcome
 
 
 @dataclass
@@ -57,8 +68,8 @@ class Singles:
 
     @cached_property
     def plain(self) -> Outcome:
-        """Plain Optuna: one process, a study of each strategy."""
-        strategies = dict.fromkeys(STRATEGY[row] for row in self.wanted)
+        """Plain Optuna: one process, a study of each strategy that trains a part."""
+        strategies = dict.fromkeys(STRATEGY[row] for row in self.wanted if row in STRATEGY)
         return self.bench.plain([self._job(s, s, self.sizes.trials) for s in strategies])
 
     @cached_property
@@ -70,16 +81,13 @@ class Singles:
         return [self.bench.ours(work) for work in [first, *[heads] * (self.sizes.runs - 1)]]
 
     @cached_property
-    def full(self) -> list[tuple[Outcome, Limit]]:
-        """Workers with an empty cache each, and one trial; no league, which is no part of it.
-
-        After each of them as many epochs on tensors in memory: in another minute the machine may
-        be a third slower.
-        """
+    def full(self) -> list[Turn]:
+        """A trial of each side, by turns; no league, which is no part of it."""
         job = self._job("full", FULL, 1)
         work = self._on_tensors(job)
+        bench = self.bench
         return [
-            (self.bench.ours([job], league=False), self.bench.limit(work))
+            Turn(bench.ours([job], league=False), bench.limit(work), bench.plain([job]))
             for _ in range(self.sizes.runs)
         ]
 
@@ -140,22 +148,24 @@ def last_stage_warm(on: Singles) -> Row:
 def full_epoch(on: Singles) -> Row:
     """Seconds by epochs, from the worker's imports on: decoding, building, reports, checkpoints."""
     epochs = on.subject.epochs
-    ours = [run.trials["full"][0].ended - run.ready for run, _ in on.full]
+    ours = [turn.ours.trials["full"][0].ended - turn.ours.ready for turn in on.full]
+    theirs = [pace for turn in on.full for pace in paces(turn.plain.trials["full"])]
     return Row(
         "full_epoch",
         on.subject.words,
         "s an epoch",
         figure(seconds / epochs for seconds in ours),
         "plain Optuna",
-        figure(pace / epochs for pace in paces(on.plain.trials[FULL])),
-        note=f"trials of {epochs} epochs; tunesvc's with an empty cache each, decoding included",
+        figure(pace / epochs for pace in theirs),
+        note=f"a trial of {epochs} epochs in a process of its own, by turns; tunesvc's with an "
+        "empty cache each, decoding included",
     )
 
 
 def full_step_vs_limit(on: Singles) -> Row:
     """Images per second of training alone; the first epoch of a worker warms up."""
     images = len(list(Path(on.subject.data, "train").glob("*/*")))
-    histories = [run.trials["full"][0].attributes["history"][1:] for run, _ in on.full]
+    histories = [turn.ours.trials["full"][0].attributes["history"][1:] for turn in on.full]
     seconds = [epoch["seconds"]["train"] for history in histories for epoch in history]
     return Row(
         "full_step_vs_limit",
@@ -163,7 +173,7 @@ def full_step_vs_limit(on: Singles) -> Row:
         "images/s",
         figure(images / each for each in seconds),
         "in-memory limit",
-        figure(images / each for _, limit in on.full for each in limit.train),
+        figure(images / each for turn in on.full for each in turn.limit.train),
         less_is_better=False,
     )
 
@@ -171,8 +181,8 @@ def full_step_vs_limit(on: Singles) -> Row:
 def peak_memory(on: Singles) -> Row:
     """A worker's peak over that of a process with nothing but torch, the model and a batch."""
     pairs = [
-        (run.trials["full"][0].attributes["peak_memory_mb"], limit.peak_memory_mb)
-        for run, limit in on.full
+        (turn.ours.trials["full"][0].attributes["peak_memory_mb"], turn.limit.peak_memory_mb)
+        for turn in on.full
     ]
     peak, need = max(pairs)
     return Row(
