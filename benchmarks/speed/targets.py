@@ -59,10 +59,11 @@ NOTES: dict[str, str] = {
     "decoding, 0.6 building the net and measuring the precision it is quicker in, the rest its "
     "latency and the start. Needed: more epochs, images that take longer to decode, or a device on "
     "which steps are cheaper.",
-    "full_step_vs_limit": "On one thread 97 to 99 % of the limit are reached. On two, in steps of "
-    "the smallest net, the forward pass takes both as long, the backward pass 23 to 28 ms on "
-    "either, as a process's memory happens to lie; making a batch takes 1.3 ms of 50, losses and "
-    "mixing 0.9. Beside an epoch of a second a checkpoint takes its share of two cores.",
+    "full_step_vs_limit": "On one thread 97 to 99 % of the limit are reached. On two, steps of the "
+    "smallest net took three workers 42.8 to 48.8 ms and three processes of the limit, by turns, "
+    "42.6 to 44.7: the forward pass as long, the backward pass 23.6 to 27.5 ms and 23.4 to 25. "
+    "Beside it a batch takes 1.3 ms to make, and a checkpoint after each epoch of a second its "
+    "share of two cores.",
     "gap_share": "Gaps have no part in it that computes outputs for later trials; what is left is "
     "building backbones, the latency of each (a quarter of a second, once per host), waiting for "
     "another worker's outputs, and drawing trials: some 30 ms a trial, two seconds of thirty to "
